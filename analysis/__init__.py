@@ -1,0 +1,1 @@
+"""Judge: from a run directory to a verdict, charts and a report."""

@@ -1,0 +1,1 @@
+"""Load: Locust users that measure every token on the wire."""

@@ -1,0 +1,295 @@
+"""The master's side of a run (or the one process's): the run directory, the workers, the end.
+
+One of the two private files that know Locust. It merges what workers report, watches who is missing, reads
+the server's /metrics, and at the end waits until every worker has said its last word.
+"""
+
+import csv
+import logging
+import time
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import gevent
+import locust.runners
+import locust.stats
+from locust.rpc import Message
+from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
+
+from locustfiles import _meta
+from locustfiles._ledger import Report
+from locustfiles._merge import Merge
+from locustfiles._options import Settings
+from locustfiles._rundir import RunDirectory
+from locustfiles._target import Target, TargetError
+from locustfiles._workload import WorkloadError
+
+EXIT_USAGE, EXIT_INVALID, EXIT_NOT_STARTED = 2, 5, 6
+LAST_WORDS_S = 10  # beyond the stop timeout: how long a live worker's last report may take
+INTERVALS_KEPT_S = 10  # seconds that late streams may still add to before their line is written
+
+locust.runners.WORKER_REPORT_INTERVAL = 1.0  # Locust's 3 s would lose up to 3 s with a worker
+
+log = logging.getLogger("tokenswarm")
+_coordinators: dict[int, "Coordinator"] = {}  # by id(environment): Locust's Environment has no place for ours
+
+
+def of(environment: Any) -> "Coordinator | None":
+    """Return the coordinator that lives in this process, if any."""
+    return _coordinators.get(id(environment))
+
+
+def give_up(environment: Any, code: int) -> None:
+    """End a headless run that cannot begin, with an exit code that says so; a web run just stops."""
+    environment.process_exit_code = code
+    if environment.parsed_options.headless or isinstance(environment.runner, WorkerRunner):
+        gevent.spawn(environment.runner.quit)
+    else:
+        gevent.spawn(environment.runner.stop)
+
+
+def init(environment: Any) -> None:
+    """Set up this process's coordinator; a worker has none."""
+    if not isinstance(environment.runner, WorkerRunner):
+        _coordinators[id(environment)] = Coordinator(environment)
+
+
+class Coordinator:
+    """One process's runs, one after another (the web page may start several)."""
+
+    def __init__(self, environment: Any) -> None:
+        """Listen to Locust."""
+        self.environment = environment
+        self.run: _Run | None = None
+        self._locust_quit = environment.runner.quit
+        environment.runner.quit = self._quit
+        environment.events.test_start.add_listener(self._test_start)
+        environment.events.spawning_complete.add_listener(self._spawned)
+        environment.events.test_stopping.add_listener(self._stopping)
+        environment.events.test_stop.add_listener(self._stopped)
+        environment.events.worker_report.add_listener(self._worker_report)
+        environment.events.quitting.add_listener(self._quitting)
+
+    def take(self, reports: list[Report]) -> None:
+        """Merge reports of this process's own load."""
+        if self.run:
+            self.run.take(reports)
+
+    def _worker_report(self, client_id: str, data: dict[str, Any]) -> None:
+        if self.run and "tokenswarm" in data:
+            self.run.heard_of[client_id] = data["tokenswarm"][-1]["worker"] if data["tokenswarm"] else ""
+            self.run.take(data["tokenswarm"])
+
+    def _test_start(self, environment: Any, **_: Any) -> None:
+        options = environment.parsed_options
+        options.run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
+        try:
+            settings = Settings.read(options)
+            target = Target.look(environment.host or "", verify=settings.verify, model=options.model)
+            options.model = target.model
+            self.run = _Run(environment, settings, target)
+        except WorkloadError as error:
+            self._refuse(EXIT_USAGE, str(error))
+        except TargetError as error:
+            self._refuse(EXIT_NOT_STARTED, str(error))
+        except OSError as error:
+            self._refuse(EXIT_NOT_STARTED, f"--run-dir: cannot write {error.filename}: {error.strerror}")
+
+    def _refuse(self, code: int, text: str) -> None:
+        log.error("%s", text)
+        self.run = None
+        self.environment.parsed_options.run_id = ""
+        give_up(self.environment, code)
+
+    def _spawned(self, **_: Any) -> None:
+        if self.run and not self.run.spawned_unix_ns:
+            self.run.spawned_unix_ns = time.time_ns()
+
+    def _stopping(self, **_: Any) -> None:
+        if self.run and not self.run.stopping_unix_ns:
+            self.run.stopping_unix_ns = time.time_ns()
+
+    def _stopped(self, **_: Any) -> None:
+        """End a web run; a headless one ends in _quit, which waits in the foreground."""
+        if self.run and not self.environment.parsed_options.headless:
+            gevent.spawn(self._finish)
+
+    def _quitting(self, **_: Any) -> None:
+        """End the run before Locust works out the exit code (a signal comes this way)."""
+        if self.run:
+            self._quit()
+
+    def _quit(self) -> None:
+        """Quit as Locust does, but not before every live worker has handed over its last report."""
+        runner = self.environment.runner
+        if self.run and isinstance(runner, MasterRunner):
+            runner.stop(send_stop_to_client=False)
+            message: Any = Message  # untyped upstream
+            for client in runner.clients.all:  # "quit" drains as "stop" does, and then reports at once
+                runner.server.send_to_client(message("quit", None, client.id))
+        else:
+            runner.stop()
+        self._finish()
+        self._locust_quit()
+
+    def _finish(self) -> None:
+        run = self.run
+        if run is None:
+            return
+        if run.finishing:  # the other of the two ways to get here is at it
+            while self.run is run:
+                gevent.sleep(0.05)
+            return
+        run.finishing = True
+        run.wait_for_last_words()
+        self.run = None
+        if run.finish() and self.environment.process_exit_code is None:
+            self.environment.process_exit_code = EXIT_INVALID
+
+
+class _Run:
+    """One run, from the first user to the last report."""
+
+    def __init__(self, environment: Any, settings: Settings, target: Target) -> None:
+        self.environment = environment
+        self.settings = settings
+        self.target = target
+        self.options = environment.parsed_options
+        self.started_unix_ns = time.time_ns()
+        self.spawned_unix_ns = self.stopping_unix_ns = 0
+        self.finishing = False
+        self.merge = Merge(self.options.run_id)
+        self.heard_of: dict[str, str] = {}  # Locust's client id -> our worker name
+        self.missing: dict[str, str] = {}  # client id -> since when
+        path = Path(self.options.run_dir or f"out/{self.options.run_id}")
+        self.directory = RunDirectory(path, self.options.run_id, self.started_unix_ns / 1e9)
+        self.expected = self._clients()
+        self._locust_csv = locust.stats.StatsCSVFileWriter(
+            environment, locust.stats.PERCENTILES_TO_REPORT, str(self.directory.path / "locust"), True
+        )
+        self.directory.write_meta(self._meta())
+        target.open_log(self.directory.path)
+        self._greenlets = [
+            gevent.spawn(self._locust_csv.stats_writer),
+            gevent.spawn(self._watch),
+            gevent.spawn(target.watch),
+        ]
+        log.info("Results go to %s", self.directory.path)
+
+    def _clients(self) -> list[str]:
+        runner = self.environment.runner
+        return [client.id for client in runner.clients.all] if isinstance(runner, MasterRunner) else []
+
+    def take(self, reports: list[Report]) -> None:
+        for report in reports:
+            self.directory.append(self.merge.take(report))
+
+    def _watch(self) -> None:
+        while True:
+            gevent.sleep(1.0)
+            self._note_missing()
+            self.directory.append_intervals(self.merge.intervals(int(time.time()) - INTERVALS_KEPT_S))
+            self.directory.write_timeline(self.merge.seconds())
+            self.directory.flush()
+
+    def _note_missing(self) -> None:
+        clients = getattr(self.environment.runner, "clients", {})
+        for client_id in self.expected:
+            client = clients.get(client_id)
+            if client is not None and client.state == STATE_MISSING and client_id not in self.missing:
+                self.missing[client_id] = f"{datetime.now(UTC):%H:%M:%S} UTC"
+                log.error("Worker %s is missing: the run is INVALID", client_id)
+
+    def wait_for_last_words(self) -> None:
+        """Wait until every worker that still lives has sent its final report."""
+        if not self.expected:
+            return
+        deadline = time.monotonic() + self.environment.stop_timeout + LAST_WORDS_S
+        while time.monotonic() < deadline:
+            waiting = [
+                client
+                for client in self.expected
+                if client not in self.missing and not self.merge.workers[self.heard_of.get(client, "")].final
+            ]
+            if not waiting:
+                return
+            gevent.sleep(0.05)
+
+    def finish(self) -> bool:
+        """Write everything that is left; returns whether a worker was lost."""
+        gevent.killall(self._greenlets)
+        counted = self.target.finish()
+        self.directory.append_intervals(self.merge.intervals(1 << 62))
+        self.directory.write_timeline(self.merge.seconds())
+        lost = self._lost()
+        self.directory.write_meta(
+            self._meta()
+            | _meta.account(self.merge, max(1, len(self.expected)), lost)
+            | {
+                "ended_unix_ns": time.time_ns(),
+                "server_counts": _meta.server_counts(counted),
+                "interrupted": self._interrupted(),
+            }
+        )
+        self.directory.close()
+        self._close_locust_csv()
+        log.info("Results are in %s", self.directory.path)
+        return bool(lost)
+
+    def _meta(self) -> dict[str, Any]:
+        classes = self.environment.user_classes
+        locustfile = Path(self.environment.locustfile or "").name
+        meta = _meta.describe(self.options, self.settings, self.target, locustfile, classes[0].loop)
+        start = self.spawned_unix_ns or self.started_unix_ns
+        window = {
+            "start_unix_ns": start + int(self.options.warmup * 1e9),
+            "end_unix_ns": self.stopping_unix_ns or None,
+            "warmup_s": self.options.warmup,
+        }
+        return meta | {
+            "started_unix_ns": self.started_unix_ns,
+            "ended_unix_ns": None,
+            "window": window,
+            "workers": {"expected": max(1, len(self.expected)), "seen": [], "lost": []},
+        }
+
+    def _lost(self) -> list[dict[str, Any]]:
+        """Return the workers that never said their last word, and what is known to be unaccounted for."""
+        names = {client: self.heard_of.get(client, "") for client in self.expected}
+        silent = [(client, name) for client, name in names.items() if not self.merge.workers[name].final]
+        lost = []
+        for client, name in silent:
+            account = self.merge.workers[name]
+            since = f"silent since {self.missing[client]}" if client in self.missing else "no last report"
+            known = f"{account.started} requests started by then, {account.received} records received"
+            lost.append(
+                {
+                    "worker": name or client,
+                    "in_flight": account.started - account.ended,
+                    "detail": f"{since}; {known}; what it did afterwards is unknown",
+                }
+            )
+        self.merge.workers.pop("", None)
+        return lost
+
+    def _interrupted(self) -> str | None:
+        planned_s = self.options.run_time
+        ran_s = ((self.stopping_unix_ns or time.time_ns()) - self.started_unix_ns) / 1e9
+        if planned_s and self.options.headless and ran_s < planned_s - 1.5:
+            return f"stopped after {ran_s:.0f} s of {planned_s:g} s"
+        return None
+
+    def _close_locust_csv(self) -> None:
+        """Write Locust's tables once more with the final numbers: its writer looks only once a second."""
+        self._locust_csv.close_files()
+        last = locust.stats.StatsCSV(self.environment, locust.stats.PERCENTILES_TO_REPORT)
+        for name, write in (
+            ("stats", last.requests_csv),
+            ("failures", last.failures_csv),
+            ("exceptions", last.exceptions_csv),
+        ):
+            path = self.directory.path / f"locust_{name}.csv"
+            with path.open("w", encoding="utf-8", newline="") as file:
+                write(csv.writer(file))

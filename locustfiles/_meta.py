@@ -1,0 +1,128 @@
+"""run.json: everything about a run that is not a measurement, and the account of what was measured.
+
+Pure: what is known goes in, plain data comes out. The fields are listed in README.md, "A run directory".
+"""
+
+import importlib.metadata
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from analysis.histogram import Histogram
+from analysis.record import SCHEMA
+from locustfiles._merge import Merge
+from locustfiles._options import Settings
+from locustfiles._scrape import ServerCounts
+from locustfiles._target import Target
+
+DEFINITIONS = {
+    "ttft": "first token-bearing chunk - due",
+    "ttft_sent": "first token-bearing chunk - sent (what other tools print)",
+    "ttfo": "first chunk with visible answer text - due",
+    "itl": "gap between consecutive token-bearing chunks of one choice, pooled over all gaps",
+    "itl_token": "the same gaps spread over the tokens of the later chunk",
+    "tpot": "(last - first) / (output tokens - 1), one value per request",
+    "e2e": "end - due",
+    "dispatch_lag": "sent - due",
+    "lag": "kernel's receive time to our read, one value per read",
+    "error_rate": "failed / all; a failed request counts as +infinity in percentiles",
+}
+PACKAGES = ("locust", "gevent", "geventhttpclient", "msgspec", "requests", "sseclient-py")
+
+
+def describe(options: Any, settings: Settings, target: Target, locustfile: str, loop: str) -> dict[str, Any]:
+    """Return what is known before the first request."""
+    workload = settings.workload
+    return {
+        "schema": SCHEMA,
+        "run": options.run_id,
+        "name": settings.scenario,
+        "simulated": target.simulated,
+        "tokenswarm": version(),
+        "target": {
+            "url": target.url,
+            "model": target.model,
+            "endpoint": workload.path,
+            "server": target.server or None,
+        },
+        "load": {
+            "loop": loop,
+            "locustfile": locustfile,
+            "users": options.num_users,
+            "spawn_rate_per_s": options.spawn_rate,
+            "run_time_s": options.run_time or None,
+            "stop_timeout_s": options.stop_timeout,
+            "arrivals": settings.arrivals if loop == "open" else None,
+            "think_time_s": settings.think_s if loop == "closed" else None,
+            "seed": workload.seed,
+        },
+        "workload": {
+            "prompt_words": list(workload.prompt_words) if not workload.prompts else None,
+            "prompts": options.prompts or None,
+            "max_tokens": list(workload.max_tokens),
+            "choices": workload.choices,
+            "ignore_eos": workload.ignore_eos,
+            "per_chunk_usage": workload.per_chunk_usage,
+            "extra_body": workload.extra,
+        },
+        "deadlines": {
+            name.replace("_ns", "_s"): ns / 1e9 for name, ns in settings.deadlines._asdict().items()
+        },
+        "definitions": DEFINITIONS,
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
+        | {"python": platform.python_version(), "system": f"{sys.platform} {platform.release()}"},
+    }
+
+
+def account(merge: Merge, expected: int, lost: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what came in, what is missing, and how good the instrument was."""
+    workers = merge.workers.values()
+    lag, dispatch = merge.metric("lag"), merge.metric("dispatch_lag")
+    clock = next(iter(merge.clocks)) if len(merge.clocks) == 1 else "mixed" if merge.clocks else None
+    return {
+        "clock": clock,
+        "transport": {"kernel": "wire", "user": "portable"}.get(clock or "", clock),
+        "workers": {"expected": expected, "seen": sorted(merge.workers), "lost": lost},
+        "accounting": {
+            "started": sum(worker.started for worker in workers),
+            "records": sum(worker.received for worker in workers),
+            "unaccounted": sum(worker.unaccounted for worker in workers),
+            "duplicate_reports": merge.duplicates,
+            "missing_reports": sum(worker.missing_reports for worker in workers),
+            "foreign_reports": merge.foreign,
+        },
+        "instrument": {
+            "reads": lag.count,
+            "lag_p50_ns": quantile(lag, 0.5),
+            "lag_p99_ns": quantile(lag, 0.99),
+            "lag_max_ns": lag.max if lag.count else None,
+            "chunks": merge.chunks,
+            "coalesced_share": merge.coalesced / merge.chunks if merge.chunks else None,
+            "dispatch_lag_p99_ns": quantile(dispatch, 0.99),
+            "cpu_share_max": max((second.cpu_share_max for second in merge.seconds()), default=None),
+            "clock_jumps": merge.clock_jumps,
+        },
+        "totals": [
+            {"metric": metric, "scenario": scenario, "count": h.count, "sum_ns": h.sum}
+            for (metric, scenario), h in sorted(merge.totals.items())
+        ],
+    }
+
+
+def server_counts(counted: ServerCounts | None) -> dict[str, Any] | None:
+    """Return the server's own account as plain data."""
+    return counted._asdict() if counted else None
+
+
+def quantile(histogram: Histogram, q: float) -> int | None:
+    """Return a quantile in ns, or None where there is no data."""
+    return histogram.quantile(q) if histogram.count else None
+
+
+def version() -> str:
+    """Return our own version, also where the checkout was never installed."""
+    try:
+        return importlib.metadata.version("tokenswarm")
+    except importlib.metadata.PackageNotFoundError:
+        return f"checkout {Path(__file__).parents[1].name}"

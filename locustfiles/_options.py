@@ -1,0 +1,111 @@
+"""Our command-line options, beside Locust's own, and what they mean once read.
+
+They are declared once, here: Locust shows them in --help, as TOKENSWARM_* environment variables and in the
+form of its web page, and hands them to the workers. The API key is the exception: it comes from the
+environment alone (TOKENSWARM_API_KEY or OPENAI_API_KEY), so it is in no process list, file or page.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from locustfiles._pacing import ARRIVALS
+from locustfiles._reply import Deadlines
+from locustfiles._workload import Workload, WorkloadError, parse_extra, parse_range, read_prompts
+
+STOP_TIMEOUT_S = 30  # Locust's own default, 0, would cut every stream that is still running
+SECOND_NS = 1_000_000_000
+
+TRANSPORTS = ("auto", "wire", "portable")
+ENDPOINTS = ("chat", "completions")
+
+
+def add_arguments(parser: Any) -> None:
+    """Add our options to Locust's parser (a LocustArgumentParser)."""
+    parser.set_defaults(stop_timeout=STOP_TIMEOUT_S)
+
+    def option(flag: str, default: object, text: str, **more: Any) -> None:
+        name = "TOKENSWARM_" + flag.strip("-").replace("-", "_").upper()
+        more.setdefault("type", type(default))
+        parser.add_argument(flag, default=default, env_var=name, help=text, **more)
+
+    def switch(flag: str, text: str) -> None:
+        name = "TOKENSWARM_" + flag.strip("-").replace("-", "_").upper()
+        parser.add_argument(flag, action="store_true", env_var=name, help=text)
+
+    option("--run-dir", "", "Directory for this run's results (default: out/<run id>)")
+    option("--scenario", "", "Name of the rows in tables and files (default: the endpoint)")
+    option("--endpoint", "chat", "Which API is asked", choices=ENDPOINTS)
+    option("--model", "", "Model to ask for (default: the first that the server lists)")
+    option("--prompt-words", "40-160", "Words in a prompt, N or LOW-HIGH")
+    option("--max-tokens", "64", "Tokens to generate at most, N or LOW-HIGH")
+    option("--prompts", "", "File with a prompt (or a JSON object with one) on each line")
+    option("--choices", 1, "Answers per request (n)")
+    option("--extra-body", "", "JSON object merged into every request, such as '{\"temperature\": 0}'")
+    option("--arrivals", "poisson", "Open loop: how arrivals are spaced", choices=ARRIVALS)
+    option("--think-time", 0.0, "Closed loop: seconds between an answer and the next request")
+    option("--warmup", 0.0, "Seconds after the last user was spawned that are not judged")
+    option("--seed", 1, "Seed of prompts, lengths and arrivals")
+    option("--transport", "auto", "wire (kernel time stamps) or portable", choices=TRANSPORTS)
+    option("--connect-timeout", 10.0, "Seconds until a connection must stand")
+    option("--first-token-timeout", 60.0, "Seconds until the first token must have come")
+    option("--stall-timeout", 60.0, "Seconds between two tokens at most")
+    option("--total-timeout", 600.0, "Seconds a request may take at most")
+    option("--run-id", "", "", include_in_web_ui=False)  # the master's, for its workers
+    switch("--ignore-eos", "Always generate max-tokens (vLLM's ignore_eos)")
+    switch("--per-chunk-usage", "Ask for token counts in every chunk (vLLM's continuous_usage_stats)")
+    switch("--insecure", "Do not check the server's certificate (https)")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of one run, checked."""
+
+    scenario: str
+    workload: Workload
+    deadlines: Deadlines
+    transport: str
+    verify: bool
+    think_s: float
+    arrivals: str
+
+    @classmethod
+    def read(cls, options: Any) -> "Settings":
+        """Check Locust's parsed options; raises WorkloadError naming the option that is wrong."""
+        workload = Workload(
+            endpoint=options.endpoint,
+            model=options.model,
+            prompt_words=parse_range(options.prompt_words, "--prompt-words"),
+            max_tokens=parse_range(options.max_tokens, "--max-tokens"),
+            choices=options.choices,
+            seed=options.seed,
+            ignore_eos=options.ignore_eos,
+            per_chunk_usage=options.per_chunk_usage,
+            extra=parse_extra(options.extra_body),
+            prompts=read_prompts(options.prompts),
+        )
+        if options.choices < 1:
+            raise WorkloadError(f"--choices: found {options.choices}, expected at least 1")
+        seconds = {
+            name: getattr(options, f"{name}_timeout") for name in ("connect", "first_token", "stall", "total")
+        }
+        for name, value in seconds.items():
+            if value <= 0:
+                raise WorkloadError(
+                    f"--{name.replace('_', '-')}-timeout: found {value}, expected more than 0 s"
+                )
+        return cls(
+            scenario=options.scenario or options.endpoint,
+            workload=workload,
+            deadlines=Deadlines(*(int(value * SECOND_NS) for value in seconds.values())),
+            transport=options.transport,
+            verify=not options.insecure,
+            think_s=options.think_time,
+            arrivals=options.arrivals,
+        )
+
+
+def api_headers() -> dict[str, str]:
+    """Return the authorization header, from the environment alone; empty without a key."""
+    key = os.environ.get("TOKENSWARM_API_KEY") or os.environ.get("OPENAI_API_KEY")
+    return {"authorization": f"Bearer {key}"} if key else {}

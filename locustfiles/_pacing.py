@@ -1,0 +1,33 @@
+"""When requests are due, sans-IO: a seed in, an endless schedule in absolute time out.
+
+One user is one arrival a second. A schedule never looks at the server or at the clock, so a late arrival
+does not move the next one.
+"""
+
+import random
+from collections.abc import Iterator
+
+GOLDEN = 0.6180339887498949  # consecutive multiples, modulo 1, spread evenly however many there are
+SECOND_NS = 1_000_000_000
+
+ARRIVALS = ("poisson", "constant")
+
+
+def poisson(seed: str) -> Iterator[int]:
+    """Yield due times (ns from the user's start): exponential gaps of one second in the mean.
+
+    The arrivals of N such users together are a Poisson process of N a second.
+    """
+    gaps = random.Random(seed)
+    due_s = 0.0
+    while True:
+        due_s += gaps.expovariate(1.0)
+        yield int(due_s * SECOND_NS)
+
+
+def constant(user: int) -> Iterator[int]:
+    """Yield due times (ns from a start that all users share): one a second, out of phase with the others."""
+    phase_ns = int(user * GOLDEN % 1.0 * SECOND_NS)
+    while True:
+        yield phase_ns
+        phase_ns += SECOND_NS

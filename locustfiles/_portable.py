@@ -1,0 +1,193 @@
+"""The portable transport: requests (what Locust's HttpUser is made of) and sseclient-py.
+
+For https, for proxies (the usual environment variables), and as the reference that the wire transport is
+tested against. A token's time is the time Python read it (clock "user"), and it costs several times the
+wire's CPU. `read1` hands over what has arrived; `iter_lines` and `iter_content` may wait for more.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import requests
+import sseclient
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from locustfiles._errors import StreamError, shown
+from locustfiles._http import BODY_BYTES_SHOWN, refusal
+from locustfiles._reply import Call, Deadlines, Ending, Request, deadline, judge_end, take
+from locustfiles._sse import EVENT_BYTES_MAX
+from locustfiles._timer import StreamTimer
+
+READ_BYTES = 65536
+CONNECTIONS_MAX = 100_000  # never a limit: a wait for a connection would hide in the latency
+
+
+class _Stamped:
+    """Note when a request had been written: the last moment before its response is waited for."""
+
+    sent_at_ns = -1
+    requests_sent = 0
+
+    def getresponse(self) -> Any:
+        self.sent_at_ns = time.perf_counter_ns()
+        self.requests_sent += 1
+        return super().getresponse()  # type: ignore[misc]  # HTTPConnection's, see below
+
+
+class _Connection(_Stamped, HTTPConnection):
+    pass
+
+
+class _SecureConnection(_Stamped, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class _Exchange:
+    """One response being read: its bytes as they arrive, for SSEClient, and what was seen."""
+
+    def __init__(self) -> None:
+        self.raw: Any = None
+        self.status: int | None = None
+        self.connection = "new"
+        self.at_ns = 0
+        self.reads = 0
+        self.body_bytes = 0
+        self.pending_bytes = 0  # since the last complete event
+        self.whole = False  # the body was read to its end
+
+    def begin(self, response: requests.Response, timer: StreamTimer) -> None:
+        self.raw = response.raw
+        self.status = response.status_code
+        stamped = self.raw.connection
+        timer.sent_at_ns = stamped.sent_at_ns
+        self.connection = "new" if stamped.requests_sent == 1 else "reused"
+
+    def arriving(self) -> Iterator[bytes]:
+        while data := self.raw.read1(READ_BYTES):
+            self.at_ns = time.perf_counter_ns()
+            self.reads += 1
+            self.body_bytes += len(data)
+            self.pending_bytes += len(data)
+            if self.pending_bytes > EVENT_BYTES_MAX:
+                raise StreamError(
+                    "protocol", f"an event of more than {EVENT_BYTES_MAX >> 20} MiB without an end"
+                )
+            yield data
+        self.whole = True
+
+
+class PortableTransport:
+    """Connections to one server, shared by all users of a process."""
+
+    clock = "user"
+
+    def __init__(self, origin: str, *, verify: bool = True) -> None:
+        """Keep the address, such as https://host:port; `verify` checks its certificate."""
+        self.origin = origin.rstrip("/")
+        self._session = requests.Session()
+        self._session.verify = verify
+        adapter = HTTPAdapter(pool_maxsize=CONNECTIONS_MAX)
+        adapter.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def exchange(self, call: Call) -> None:
+        """Send one request and read its stream. What happened goes to `call.ended`, once.
+
+        Never raises, unless the greenlet is killed: then `ended` hears "cancelled" and the kill goes on.
+        """
+        offset_ns = time.time_ns() - time.perf_counter_ns()
+        seen = _Exchange()
+        error: StreamError | None = StreamError("cancelled", "the run ended first")
+        try:
+            error = self._attempt(call.request, call.timer, call.deadlines, seen)
+        finally:
+            outcome, detail = (error.outcome, error.detail) if error else judge_end(call.timer, call.choices)
+            now_ns = time.perf_counter_ns()
+            call.ended(
+                Ending(
+                    outcome=outcome,
+                    detail=detail,
+                    end_at_ns=now_ns,
+                    status=seen.status,
+                    body_bytes=seen.body_bytes,
+                    reads=seen.reads,
+                    lags_ns=[],
+                    connection=seen.connection,
+                    clock="user",
+                    clock_jump_ns=time.time_ns() - now_ns - offset_ns,
+                )
+            )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._session.close()
+
+    def _attempt(
+        self, request: Request, timer: StreamTimer, limits: Deadlines, seen: _Exchange
+    ) -> StreamError | None:
+        began_ns = time.perf_counter_ns()
+        alarm = _alarm(timer, began_ns, limits)
+        response: requests.Response | None = None
+        try:
+            response = self._session.post(
+                self.origin + request.path,
+                data=request.body,
+                headers=request.headers,
+                stream=True,
+                allow_redirects=False,
+                timeout=(limits.connect_ns / 1e9, None),
+            )
+            seen.begin(response, timer)
+            kind = response.headers.get("content-type", "").lower()
+            if response.status_code != 200 or not kind.startswith("text/event-stream"):
+                body = response.raw.read(BODY_BYTES_SHOWN, decode_content=True) or b""
+                return refusal(response.status_code, kind, body, response.headers.get("retry-after", ""))
+            for event in sseclient.SSEClient(seen.arriving()).events():
+                seen.pending_bytes = 0
+                take([event.data.encode()], timer, seen.at_ns)
+                alarm.close()
+                alarm = _alarm(timer, began_ns, limits)
+        except StreamError as error:
+            if seen.whole:  # sseclient-py hands over the cut-off rest of a stream as if it were an event
+                return StreamError("truncated", f"the stream ended in mid-event after {timer.chunks} tokens")
+            return error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            return self._translated(error, began=response is not None)
+        except UnicodeDecodeError as error:
+            return StreamError("protocol", f"expected UTF-8, found {shown(bytes(error.object))!r}")
+        finally:
+            alarm.close()
+            if response is not None and not seen.whole:
+                response.close()
+        return None
+
+    def _translated(self, error: Exception, *, began: bool) -> StreamError:
+        cause: Any = error.args[0] if error.args else error
+        reason = getattr(cause, "reason", None) or cause
+        text = shown(str(reason).rpartition(": ")[2] or type(error).__name__, 160)
+        if isinstance(error, requests.exceptions.SSLError):
+            return StreamError("tls", f"{self.origin}: {text}")
+        if began:
+            return StreamError("truncated", f"connection lost: {text}")
+        if isinstance(error, requests.ConnectionError | requests.Timeout):
+            return StreamError("connect", f"no connection to {self.origin}: {text}")
+        return StreamError("protocol", text)
+
+
+def _alarm(timer: StreamTimer, began_ns: int, limits: Deadlines) -> gevent.Timeout:
+    when_ns, error = deadline(timer, began_ns, limits)
+    return gevent.Timeout.start_new(max(0.0, (when_ns - time.perf_counter_ns()) / 1e9), error)

@@ -1,0 +1,124 @@
+"""The server under test, seen from beside the load: what it is, what it serves, what it counts."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import gevent
+import requests
+
+from locustfiles._errors import shown
+from locustfiles._options import api_headers
+from locustfiles._scrape import MetricsLog, ServerCounts, counts, read_metrics
+
+LOOK_S = 10.0
+SIMULATOR = "tokenswarm-sim"
+
+
+class TargetError(Exception):
+    """The target cannot be load-tested: one line that says what was found and what was expected."""
+
+
+@dataclass
+class Target:
+    """One server. `first` and `last` are its counters before and after the run."""
+
+    url: str  # without credentials
+    model: str
+    server: str
+    simulated: bool
+    verify: bool
+    first: dict[str, float] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)
+    _log: MetricsLog | None = None
+
+    @classmethod
+    def look(cls, url: str, *, verify: bool, model: str) -> "Target":
+        """Ask what is served; raises TargetError if nothing answers or the model is not among it."""
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise TargetError(f"--host: found {url!r}, expected http://HOST[:PORT] or https://HOST[:PORT]")
+        plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+        plain = plain.removesuffix("/v1")
+        with _explained(plain):
+            response = requests.get(
+                f"{plain}/v1/models",
+                headers=api_headers(),
+                timeout=LOOK_S,
+                verify=verify,
+                allow_redirects=False,
+            )
+        served: list[dict[str, str]] = []
+        if response.status_code == 200:
+            try:
+                served = list(response.json()["data"])
+            except (ValueError, KeyError, TypeError):
+                found = shown(response.content)
+                raise TargetError(f"{plain}/v1/models: expected a list of models, found {found!r}") from None
+        elif not model:
+            raise TargetError(
+                f"{plain}/v1/models: expected a list of models, found HTTP {response.status_code}; "
+                "if the server has none, name one with --model"
+            )
+        names = [str(entry.get("id", "")) for entry in served]
+        if model and names and model not in names:
+            raise TargetError(f"{plain}: expected the model {model!r}, found {', '.join(names)}")
+        return cls(
+            url=plain,
+            model=model or names[0],
+            server=response.headers.get("server", ""),
+            simulated=any(entry.get("owned_by") == SIMULATOR for entry in served),
+            verify=verify,
+        )
+
+    def _read(self) -> dict[str, float]:
+        try:
+            response = requests.get(f"{self.url}/metrics", timeout=LOOK_S, verify=self.verify)
+            return read_metrics(response.text) if response.status_code == 200 else {}
+        except (requests.RequestException, ValueError):
+            return {}
+
+    def open_log(self, directory: Path) -> None:
+        """Take the first reading; a server without vLLM's metrics leaves no file."""
+        self.first = self.last = self._read()
+        if self.first:
+            self._log = MetricsLog(directory / "server_metrics.csv")
+
+    def watch(self) -> None:
+        """Read once a second until killed."""
+        while self._log:
+            gevent.sleep(1.0 - time.time() % 1.0)
+            row = self._read()
+            if row:
+                self.last = row
+                self._log.append(int(time.time()), row)
+
+    def finish(self) -> ServerCounts | None:
+        """Take the last reading; returns what the server counted, or None if it does not count."""
+        if not self._log:
+            return None
+        self.last = self._read() or self.last
+        self._log.append(int(time.time()), self.last)
+        self._log.close()
+        return counts(self.first, self.last)
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    try:
+        yield
+    except requests.exceptions.SSLError as error:
+        raise TargetError(f"{url}: TLS failed ({_reason(error)})") from None
+    except requests.exceptions.Timeout:
+        raise TargetError(f"{url}: no answer within {LOOK_S:g} s") from None
+    except (requests.RequestException, UnicodeError) as error:
+        raise TargetError(f"{url}: cannot be reached ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    cause = error.args[0] if error.args else error
+    cause = getattr(cause, "reason", None) or cause
+    return shown(str(cause).rpartition(": ")[2] or type(error).__name__, 160)

@@ -1,0 +1,263 @@
+"""Our Locust users, and the worker's side of a run: one of the two private files that know Locust.
+
+Locust's table stays honest: a request is one row entry of type POST with its true end-to-end time; TTFT and
+ITL are rows of their own that never enter the Aggregated row.
+"""
+
+import gc
+import itertools
+import logging
+import time
+from typing import Any
+
+import gevent
+import gevent.pool
+import locust.stats
+from locust import User, events, task
+from locust.runners import MasterRunner, WorkerRunner
+from locust.user.task import LOCUST_STATE_STOPPING
+
+from analysis.histogram import Histogram
+from analysis.record import RequestRecord
+from locustfiles import _coordinator, _pacing
+from locustfiles._errors import StreamError
+from locustfiles._ledger import Ledger, Report
+from locustfiles._options import Settings, add_arguments
+from locustfiles._worker import Load
+from locustfiles._workload import WorkloadError
+
+SIDE_ROWS = frozenset({"TTFT", "ITL"})
+MESSAGES_MAX = 50  # distinct error texts kept by Locust; beyond, the outcome alone
+NAP_S = 0.5  # how often a waiting arrival looks whether it should stop
+
+log = logging.getLogger("tokenswarm")
+
+
+class TokenStats(locust.stats.RequestStats):
+    """Locust's statistics, with the side rows kept out of Aggregated (and so out of RPS and the charts)."""
+
+    def log_request(self, method: str, name: str, response_time: Any, content_length: int) -> None:
+        """Count a request in its row, and in Aggregated if it is one."""
+        if method in SIDE_ROWS:
+            self.entries[name, method].log(response_time, content_length)
+        else:
+            super().log_request(method, name, response_time, content_length)
+
+
+class _Side:
+    """This process's side of the current run: its load, its clock tick, its outgoing reports."""
+
+    def __init__(self, environment: Any) -> None:
+        options = environment.parsed_options
+        runner = environment.runner
+        self.environment = environment
+        self.index = max(0, runner.worker_index)
+        self.workers = options.expect_workers if isinstance(runner, WorkerRunner) else 1
+        self.outbox: list[Report] = []
+        self._messages: set[str] = set()
+        host = runner.client_id.rpartition("_")[0]
+        self.ledger = Ledger(options.run_id, f"{host}-{self.index}")
+        target = environment.host or next((u.host for u in environment.user_classes if u.host), "") or ""
+        self.load = Load(Settings.read(options), target, self.ledger, self.index, self.heard)
+        self._ticker = gevent.spawn(self._tick_forever)
+
+    def heard(self, record: RequestRecord) -> None:
+        """Tell Locust of a request that ended."""
+        fire = self.environment.events.request.fire
+        exception = None if record.outcome == "ok" else self._exception(record)
+        if record.first_ns is not None:
+            fire(
+                request_type="TTFT",
+                name=record.scenario,
+                response_time=record.first_ns / 1e6,
+                response_length=0,
+                exception=None,
+                context={},
+            )
+        fire(
+            request_type="POST",
+            name=record.scenario,
+            response_time=record.end_ns / 1e6,
+            response_length=record.body_bytes,
+            exception=exception,
+            context={},
+        )
+
+    def _exception(self, record: RequestRecord) -> StreamError:
+        text = f"{record.outcome}: {record.detail}"
+        if text not in self._messages and len(self._messages) >= MESSAGES_MAX:
+            text = record.outcome
+        self._messages.add(text)
+        return StreamError(record.outcome, text)
+
+    def _tick_forever(self) -> None:
+        cpu_s, wall_s = time.process_time(), time.monotonic()
+        while True:
+            gevent.sleep(1.0 - time.time() % 1.0)
+            cpu_before_s, wall_before_s = cpu_s, wall_s
+            cpu_s, wall_s = time.process_time(), time.monotonic()
+            share = (cpu_s - cpu_before_s) / max(1e-9, wall_s - wall_before_s)
+            self.ledger.tick(int(time.time()) - 1, round(share * 1000))
+            self.hand_over(final=False)
+
+    def hand_over(self, *, final: bool) -> None:
+        """Move what was measured into a report, and its gaps into Locust's ITL rows."""
+        report = self.ledger.report(final=final)
+        for metric, scenario, second, plain in report["histograms"]:
+            if metric == "itl":
+                _fill_row(
+                    self.environment.stats.entries[scenario, "ITL"], Histogram.from_plain(plain), second
+                )
+        self.outbox.append(report)
+        coordinator = _coordinator.of(self.environment)
+        if coordinator:  # no master elsewhere: this process merges, too
+            coordinator.take(self.take_outbox())
+
+    def take_outbox(self) -> list[Report]:
+        """Return the reports that have not been sent yet."""
+        reports, self.outbox = self.outbox, []
+        return reports
+
+    def finish(self) -> None:
+        """End the run on this side: the last report, and nothing after it."""
+        self._ticker.kill()
+        self.ledger.tick(int(time.time()), 0)
+        self.hand_over(final=True)
+        self.load.close()
+
+
+def _fill_row(entry: Any, gaps: Histogram, second: int) -> None:
+    """Add gaps to one of Locust's rows, in its buckets, as if each had been logged: a bin at a time."""
+    entry.num_requests += gaps.count
+    entry.num_reqs_per_sec[second] += gaps.count
+    entry.last_request_timestamp = max(entry.last_request_timestamp or 0, second)
+    entry.total_response_time += gaps.sum / 1e6
+    low_ms, high_ms = gaps.min / 1e6, gaps.max / 1e6
+    entry.min_response_time = (
+        low_ms if entry.min_response_time is None else min(entry.min_response_time, low_ms)
+    )
+    entry.max_response_time = max(entry.max_response_time, high_ms)
+    for low, count in gaps.bins.items():
+        entry.response_times[locust.stats.bucket_response_time(low / 1e6)] += count
+
+
+_side: _Side | None = None  # a process takes part in one run at a time
+
+
+def _now() -> Load | None:
+    """Return the load of the current run; None (after a pause) if it could not begin."""
+    if _side is None:
+        gevent.sleep(NAP_S)
+        return None
+    return _side.load
+
+
+class ClosedLoopUser(User):
+    """Ask, wait for the whole answer, think, ask again: N users are never more than N requests."""
+
+    abstract = True
+    loop = "closed"
+
+    def wait_time(self) -> float:
+        """Return the pause after an answer, in seconds."""
+        return _side.load.settings.think_s if _side else 0.0
+
+    @task
+    def ask(self) -> None:
+        """Send one request, due now."""
+        if load := _now():
+            load.request(time.perf_counter_ns())
+
+
+class OpenLoopUser(User):
+    """One user is one arrival a second, whatever the server does; `-u` and `-r` are the rate and its ramp."""
+
+    abstract = True
+    loop = "open"
+    _numbers = itertools.count()
+
+    def __init__(self, environment: Any) -> None:
+        """Take a number: users of one process arrive independently of each other."""
+        super().__init__(environment)
+        self._number = next(self._numbers)
+        self._in_flight = gevent.pool.Group()
+
+    def wait_time(self) -> float:
+        """Return no pause: the schedule alone decides."""
+        return 0.0
+
+    @task
+    def arrive(self) -> None:
+        """Start requests when they are due until the user is stopped; none waits for another."""
+        load = _now()
+        if load is None or _side is None:
+            return
+        start_ns = time.perf_counter_ns()
+        if load.settings.arrivals == "poisson":
+            seed = load.settings.workload.seed
+            schedule = _pacing.poisson(f"{seed}/{_side.index}/{self._number}")
+        else:
+            start_ns -= start_ns % _pacing.SECOND_NS  # one beat for all users of this host
+            schedule = _pacing.constant(_side.index + self._number * _side.workers)
+        for offset_ns in schedule:
+            due_ns = start_ns + offset_ns
+            while (wait_ns := due_ns - time.perf_counter_ns()) > 0:
+                if self._state == LOCUST_STATE_STOPPING:
+                    return
+                gevent.sleep(min(wait_ns / 1e9, NAP_S))
+            if self._state == LOCUST_STATE_STOPPING:
+                return
+            self._in_flight.spawn(load.request, due_ns)
+
+    def on_stop(self) -> None:
+        """Let the requests in flight end; those of a user that is killed end as cancelled."""
+        try:
+            if self._state == LOCUST_STATE_STOPPING:
+                self._in_flight.join()
+        finally:
+            self._in_flight.kill()
+
+
+def _start(environment: Any, **_: Any) -> None:
+    """Begin a run on this side (workers, and the one process of an undistributed run)."""
+    global _side  # noqa: PLW0603 - see its definition
+    if isinstance(environment.runner, MasterRunner) or not environment.parsed_options.run_id:
+        return  # a master sends nothing itself; without an id the run was refused
+    try:
+        _side = _Side(environment)
+    except WorkloadError as error:
+        _side = None
+        log.error("%s", error)
+        _coordinator.give_up(environment, _coordinator.EXIT_USAGE)
+        return
+    gc.collect()
+    gc.freeze()  # what is loaded stays: a full collection must not stop the clock
+
+
+def _stop(environment: Any, **_: Any) -> None:
+    """End the run on this side, after its users have ended; a worker reports at once."""
+    global _side  # noqa: PLW0603 - see its definition
+    if _side is None or isinstance(environment.runner, MasterRunner):
+        return
+    _side.finish()
+    if isinstance(environment.runner, WorkerRunner):
+        environment.runner._send_stats()  # noqa: SLF001 - Locust's own last word, without waiting for its turn
+    _side = None
+
+
+def _report(client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG001 - Locust's signature
+    if _side is not None:
+        data["tokenswarm"] = _side.take_outbox()
+
+
+def _init(environment: Any, **_: Any) -> None:
+    environment.stats.__class__ = TokenStats  # the same object: Locust's listeners keep it
+    _coordinator.init(environment)  # first: it finds out what the run is called and which model is asked
+    environment.events.test_start.add_listener(_start)
+    environment.events.test_stop.add_listener(_stop)
+    environment.events.report_to_master.add_listener(_report)
+
+
+_events: Any = events  # untyped upstream
+_events.init_command_line_parser.add_listener(add_arguments)
+_events.init.add_listener(_init)

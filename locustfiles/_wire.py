@@ -1,0 +1,278 @@
+"""The wire transport: a token's time is the time its bytes reached this machine.
+
+Theory of operation
+-------------------
+1. Every socket asks the kernel to stamp what it receives (SO_TIMESTAMPNS). One `recvmsg` a wake-up returns
+   the bytes and the stamp; however late Python gets round to it, the stamp stays true.
+2. Reading happens in the event loop's own callback: no greenlet wakes for a token. The user's greenlet
+   sleeps until the stream ends or a deadline passes.
+3. The stamps are wall-clock time. The offset to the monotonic clock is sampled when a request begins and
+   again when it ends; a difference is reported as the record's `clock_jump_ns`.
+4. What is not read in time is coalesced by the kernel, which then keeps the *last* stamp. So a late reader
+   shows: `lag` is the delay from stamp to read, `coalesced` counts tokens that lost their own time.
+5. Where the kernel does not stamp, the time of the read is taken and the record says clock "user".
+
+The only file that touches a socket. Connections are kept and reused, last in, first out.
+"""
+
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+import gevent
+import gevent.event
+import gevent.socket
+
+from locustfiles._errors import StreamError
+from locustfiles._http import ResponseDecoder, refusal
+from locustfiles._reply import Call, Deadlines, Ending, Request, deadline, judge_end, take
+from locustfiles._timer import StreamTimer
+
+SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)  # Linux; Python names it from 3.12 on
+READ_BYTES = 65536
+ANCILLARY_BYTES = socket.CMSG_SPACE(16)
+CLOCK_SAMPLE_NS = 5_000  # two clocks read within this time of each other belong together
+
+_stamp = struct.Struct("qq").unpack_from
+_buffer = memoryview(bytearray(READ_BYTES))  # one for all: a read is decoded before the next one begins
+_buffers = [_buffer]
+
+
+def wall_offset_ns() -> int:
+    """Return wall minus monotonic clock, sampled without being interrupted in between."""
+    for _ in range(5):
+        before = time.perf_counter_ns()
+        wall = time.time_ns()
+        after = time.perf_counter_ns()
+        if after - before < CLOCK_SAMPLE_NS:
+            break
+    return wall - (before + after) // 2
+
+
+class _Stream:
+    """One response in flight: where the loop's callback leaves what it read."""
+
+    __slots__ = ("decoder", "ended", "error", "lags_ns", "offset_ns", "reads", "timer", "unstamped")
+
+    def __init__(self, timer: StreamTimer, offset_ns: int) -> None:
+        self.timer = timer
+        self.decoder = ResponseDecoder()
+        self.offset_ns = offset_ns
+        self.lags_ns: list[int] = []
+        self.reads = 0
+        self.unstamped = False
+        self.error: StreamError | None = None
+        self.ended = gevent.event.Event()
+
+
+class _Connection:
+    """A socket that the event loop reads, and the stream that its bytes belong to."""
+
+    __slots__ = ("_recvmsg", "_watcher", "alive", "sock", "stream")
+
+    def __init__(self, sock: gevent.socket.socket) -> None:
+        self.sock = sock
+        self.stream: _Stream | None = None
+        self.alive = True
+        # The plain socket's: returns or raises, never waits.
+        self._recvmsg: Callable[..., tuple[int, list[tuple[int, int, bytes]], int, object]]
+        self._recvmsg = sock._sock.recvmsg_into  # noqa: SLF001
+        self._watcher = gevent.get_hub().loop.io(sock.fileno(), 1)
+        self._watcher.start(self._readable)
+
+    def _readable(self) -> None:
+        """Read once, stamp, decode, time. Hot: runs for every token, in the loop, and must not raise."""
+        try:
+            count, ancillary, _, _ = self._recvmsg(_buffers, ANCILLARY_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(StreamError("truncated", f"connection lost: {error.strerror or error}"))
+            return
+        now_ns = at_ns = time.perf_counter_ns()
+        stream = self.stream
+        if stream is None:  # idle: the server closed, or sent what nobody asked for
+            self.close()
+            return
+        if ancillary:
+            seconds, nanoseconds = _stamp(ancillary[0][2])
+            at_ns = seconds * 1_000_000_000 + nanoseconds - stream.offset_ns
+            stream.lags_ns.append(now_ns - at_ns)
+        elif count:
+            stream.unstamped = True
+        stream.reads += 1
+        decoder = stream.decoder
+        try:
+            events = decoder.decode(bytes(_buffer[:count]))
+            if events:
+                take(events, stream.timer, at_ns)
+        except StreamError as error:
+            self._end(error)
+        except Exception as error:  # noqa: BLE001 - the loop would only print it and go on
+            self._end(StreamError("client", f"{type(error).__name__}: {error}"))
+        else:
+            if decoder.complete:
+                stream.ended.set()
+
+    def _end(self, error: StreamError) -> None:
+        stream = self.stream
+        self.close()
+        if stream is not None:
+            stream.error = error
+            stream.ended.set()
+
+    def close(self) -> None:
+        """Stop reading and close. A connection closes once; closing again does nothing."""
+        if self.alive:
+            self.alive = False
+            self._watcher.stop()
+            self._watcher.close()
+            self.sock.close()
+
+
+class WireTransport:
+    """Connections to one server, shared by all users of a process."""
+
+    clock = "kernel"
+
+    def __init__(self, host: str, port: int) -> None:
+        """Keep the address; nothing is opened until the first request.
+
+        A socket of our own keeps the kernel's stamping on between connections, since it is switched on
+        with a delay.
+        """
+        self.host = host
+        self.port = port
+        self._authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._idle: list[_Connection] = []
+        self._keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        _ask_for_stamps(self._keeper)
+
+    def exchange(self, call: Call) -> None:
+        """Send one request and wait for its stream to end. What happened goes to `call.ended`, once.
+
+        Never raises, unless the greenlet is killed: then the connection is closed, `ended` hears
+        "cancelled", and the kill goes on.
+        """
+        timer, limits = call.timer, call.deadlines
+        began_ns = time.perf_counter_ns()
+        stream = _Stream(timer, wall_offset_ns())
+        data = self._render(call.request)
+        how = "reused"
+        connection = self._reusable()
+        try:
+            if connection is None:
+                how = "new"
+                connection = self._connect(limits)
+            self._send(connection, stream, data)
+            self._await(stream, began_ns, limits)
+            if stream.error and how == "reused" and stream.decoder.status is None and not stream.reads:
+                how = "retried"  # the server had closed it; nothing came back, so nothing was answered
+                stream = _Stream(timer, stream.offset_ns)
+                connection = self._connect(limits)
+                self._send(connection, stream, data)
+                self._await(stream, began_ns, limits)
+        except StreamError as error:
+            stream.error = error
+        finally:
+            ending = self._ending(stream, how, call.choices)
+            if connection is not None:
+                self._release(connection, stream)
+            call.ended(ending)
+
+    def close(self) -> None:
+        """Close what is idle."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _render(self, request: Request) -> bytes:
+        fields = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        head = (
+            f"POST {request.path} HTTP/1.1\r\nhost: {self._authority}\r\n{fields}"
+            f"content-length: {len(request.body)}\r\n\r\n"
+        )
+        return head.encode("latin-1") + request.body
+
+    def _reusable(self) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.alive:
+                return connection
+        return None
+
+    def _connect(self, limits: Deadlines) -> _Connection:
+        where = self._authority
+        try:
+            sock = gevent.socket.create_connection((self.host, self.port), limits.connect_ns / 1e9)
+        except socket.gaierror as error:
+            raise StreamError("connect", f"unknown host {self.host!r} ({error.strerror})") from None
+        except TimeoutError:
+            raise StreamError(
+                "connect", f"no connection to {where} within {limits.connect_ns / 1e9:g} s"
+            ) from None
+        except OSError as error:
+            raise StreamError("connect", f"no connection to {where}: {error.strerror or error}") from None
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _ask_for_stamps(sock)
+        return _Connection(sock)
+
+    @staticmethod
+    def _send(connection: _Connection, stream: _Stream, data: bytes) -> None:
+        connection.stream = stream
+        try:
+            connection.sock.sendall(data)
+        except OSError as error:
+            connection.close()
+            raise StreamError(
+                "connect", f"the request could not be sent: {error.strerror or error}"
+            ) from None
+        stream.timer.sent_at_ns = time.perf_counter_ns()
+
+    @staticmethod
+    def _await(stream: _Stream, began_ns: int, limits: Deadlines) -> None:
+        """Sleep until the stream ends; raises StreamError when a deadline passes. No timer per token."""
+        ended = stream.ended
+        while not ended.is_set():
+            now_ns = time.perf_counter_ns()
+            when_ns, error = deadline(stream.timer, began_ns, limits)
+            if now_ns >= when_ns:
+                raise error
+            ended.wait((when_ns - now_ns) / 1e9)
+
+    @staticmethod
+    def _ending(stream: _Stream, how: str, choices: int) -> Ending:
+        decoder, timer, error = stream.decoder, stream.timer, stream.error
+        if error is None and not decoder.complete:
+            error = StreamError("cancelled", f"the run ended after {timer.chunks} tokens")
+        if error is None and decoder.status is not None and not decoder.streaming:
+            error = refusal(
+                decoder.status, decoder.content_type, bytes(decoder.error_body), decoder.retry_after
+            )
+        outcome, detail = (error.outcome, error.detail) if error else judge_end(timer, choices)
+        return Ending(
+            outcome=outcome,
+            detail=detail,
+            end_at_ns=time.perf_counter_ns(),
+            status=decoder.status,
+            body_bytes=decoder.body_bytes,
+            reads=stream.reads,
+            lags_ns=stream.lags_ns,
+            connection=how,
+            clock="user" if stream.unstamped or not stream.lags_ns else "kernel",
+            clock_jump_ns=wall_offset_ns() - stream.offset_ns,
+        )
+
+    def _release(self, connection: _Connection, stream: _Stream) -> None:
+        connection.stream = None
+        if connection.alive and stream.error is None and stream.decoder.reusable():
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+
+def _ask_for_stamps(sock: socket.socket) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    except OSError:
+        return  # no stamps on this system: the records will say clock "user"

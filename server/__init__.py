@@ -1,0 +1,1 @@
+"""Serve: what is launched to be measured."""

@@ -1,0 +1,1 @@
+"""The front door: servers -> load -> verdict -> report."""
