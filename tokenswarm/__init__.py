@@ -1,1 +1,18 @@
 """The front door: servers -> load -> verdict -> report."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The checkout. Tokenswarm is an application: it runs from here, with its rooms beside this package."""
+
+
+class TokenswarmError(Exception):
+    """A mistake that the user can mend: one line, and the exit code that says which kind."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        """2 is a wrong argument or file; 6 is something that could not be started."""
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+EXIT_INTERNAL, EXIT_USAGE, EXIT_NOT_STARTED = 1, 2, 6

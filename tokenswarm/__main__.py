@@ -1,0 +1,5 @@
+"""python -m tokenswarm."""
+
+from tokenswarm.cli import main
+
+main()

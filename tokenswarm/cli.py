@@ -1,0 +1,198 @@
+"""The command line: arguments only. What is done is in experiment.py, judging.py and calibrate.py."""
+
+import json
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tokenswarm import EXIT_INTERNAL, EXIT_USAGE, ROOT, TokenswarmError
+
+EXIT_HELP = """
+\b
+Exit codes: 0 PASS · 1 internal error · 2 wrong usage · 3 FAIL or OVERSATURATED
+            4 INCONCLUSIVE · 5 INVALID · 6 could not start
+"""
+
+machine_option = click.option("--json", "machine", is_flag=True, help="Print the verdict as JSON on stdout.")
+out_option = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory for the results (default: out/<time>).",
+)
+run_argument = click.argument("run_dir", type=click.Path(path_type=Path))
+sla_option = click.option(
+    "--sla", type=click.Path(path_type=Path), help="SLA file (YAML); without one: sub-100ms."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_HELP)
+@click.version_option(package_name="tokenswarm")
+def cli() -> None:
+    """Load-test streamed LLM servers and hand back a verdict that can be defended.
+
+    \b
+    tokenswarm demo                  see it work: two simulated servers, a verdict, a report
+    tokenswarm run experiment.yaml   measure servers of your own (docs: tokenswarm run --help)
+    tokenswarm verdict RUN_DIR       judge a run again, by another SLA
+    tokenswarm calibrate             what this machine's instrument is worth
+
+    Locust works without this front door, too:
+    locust -f locustfiles/chat.py --host http://127.0.0.1:8000 --headless -u 20 -t 60
+    """
+
+
+@cli.command()
+@out_option
+@machine_option
+def demo(out: Path | None, *, machine: bool) -> None:
+    """Run the main job on the built-in simulator: baseline and awq, two workers, about 75 s.
+
+    Everything is real except the servers: processes, sockets, Locust, statistics, report. The results say
+    SIMULATED.
+    """
+    _experiment(ROOT / "tokenswarm" / "demo.yaml", out, machine=machine)
+
+
+@cli.command()
+@click.argument("experiment", type=click.Path(path_type=Path))
+@out_option
+@machine_option
+def run(experiment: Path, out: Path | None, *, machine: bool) -> None:
+    """Measure the servers of an EXPERIMENT file under the same load, judge them, write report.pdf.
+
+    The smallest file, everything else has a default:
+
+    \b
+        servers:
+          - {name: mine, url: "http://127.0.0.1:8000"}
+        load: {loop: open, rate: 20, duration_s: 60}
+        sla: {name: sub-100ms, objectives: ["ttft p95 < 100 ms", "error_rate < 0.1 %"]}
+
+    tokenswarm/demo.yaml is a longer one; README.md lists every key. An API key comes from the environment:
+    TOKENSWARM_API_KEY or OPENAI_API_KEY.
+    """
+    _experiment(experiment, out, machine=machine)
+
+
+def _experiment(path: Path, out: Path | None, *, machine: bool) -> None:
+    from tokenswarm import experiment, judging, tables  # noqa: PLC0415 - --help must not wait for them
+
+    plan = experiment.read(path)
+    sla = judging.experiment_sla(plan, path)
+    out = out or Path("out") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    _refuse_to_overwrite(out, [server.name for server in plan.servers])
+    console = tables.console(machine=machine)
+    with tables.progress(console) as show:
+        directories = list(experiment.measure_all(plan, out, show))
+    _conclude(judging.conclude(directories, sla, out), out, machine=machine)
+
+
+def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
+    for name in names:
+        if (out / name / "run.json").exists():
+            raise TokenswarmError(
+                f"--out: {out / name} already holds a run, expected a new directory", EXIT_USAGE
+            )
+
+
+@cli.command()
+@run_argument
+@sla_option
+@machine_option
+def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
+    """Judge the run in RUN_DIR by an SLA; writes verdict.json and junit.xml beside it.
+
+    \b
+    An SLA file:
+        name: sub-100ms
+        objectives:
+          - ttft p95 < 100 ms
+          - itl p99 < 20 ms
+          - error_rate < 0.1 %
+          - goodput(ttft < 100 ms, tpot < 20 ms) >= 95 %
+    """
+    from tokenswarm import judging  # noqa: PLC0415 - as above
+
+    _conclude(judging.conclude([run_dir], judging.sla(sla), None), run_dir, machine=machine)
+
+
+@cli.command()
+@run_argument
+@sla_option
+def report(run_dir: Path, sla: Path | None) -> None:
+    """Write report.pdf and charts/*.png for the run in RUN_DIR."""
+    from tokenswarm import judging  # noqa: PLC0415 - as above
+
+    judging.conclude([run_dir], judging.sla(sla), run_dir)
+    click.echo(run_dir / "report.pdf")
+
+
+@cli.group()
+def serve() -> None:
+    """Start a server to be measured."""
+
+
+@serve.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def sim(arguments: tuple[str, ...]) -> None:
+    """Start the simulator: a vLLM-like server (`tokenswarm serve sim --help` lists its options)."""
+    from server.sim.__main__ import main as simulate  # noqa: PLC0415 - as above
+
+    sys.exit(simulate(list(arguments)))
+
+
+@cli.command()
+@machine_option
+def calibrate(*, machine: bool) -> None:
+    """Measure the instrument itself against a server whose send times are known; about 25 s.
+
+    Prints the error of TTFT and ITL, the CPU time a token costs, and how many tokens a second one worker of
+    this machine can be trusted with.
+    """
+    from tokenswarm import calibrate as calibration  # noqa: PLC0415 - as above
+    from tokenswarm import tables  # noqa: PLC0415
+
+    figures = calibration.calibrate()
+    if machine:
+        click.echo(json.dumps(figures, indent=2))
+    else:
+        calibration.show(figures, tables.console(machine=False))
+
+
+def _conclude(verdicts: list[Any], where: Path, *, machine: bool) -> None:
+    from tokenswarm import judging, tables  # noqa: PLC0415 - as above
+
+    if machine:
+        click.echo(json.dumps(judging.as_json(verdicts), indent=2, allow_nan=False))
+    else:
+        console = tables.console(machine=False)
+        tables.verdict_table(verdicts, console)
+        console.print(f"Results: {where}", soft_wrap=True)
+    sys.exit(judging.exit_code(verdicts))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line, ours is a traceback and exit code 1."""
+    if not (ROOT / "locustfiles").is_dir():
+        sys.exit("tokenswarm runs from its checkout, found none; install it with: pip install -e CHECKOUT")
+    sys.path.insert(0, str(ROOT))  # before any `server` or `analysis` that somebody else installed
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except TokenswarmError as error:
+        click.echo(f"tokenswarm: {error}", err=True)
+        sys.exit(error.exit_code)
+    except Exception:  # noqa: BLE001 - the last resort, and it says so
+        traceback.print_exc()
+        sys.exit(EXIT_INTERNAL)

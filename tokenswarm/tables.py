@@ -1,0 +1,130 @@
+"""What a person sees in the terminal: progress while it works, a table at the end."""
+
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tokenswarm.experiment import Progress
+
+STYLES = {
+    "PASS": "bold green",
+    "FAIL": "bold red",
+    "OVERSATURATED": "bold red",
+    "INCONCLUSIVE": "bold yellow",
+    "INVALID": "bold magenta",
+}
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[Any]:
+    """Show one line that moves (on a terminal), or one every ten seconds (in a log)."""
+    if not console.is_terminal:
+        yield _Log(console)
+        return
+    with Live(console=console, transient=True, refresh_per_second=4) as live:
+        yield lambda state: live.update(_line(state))
+
+
+class _Log:
+    """Progress for files: a line every ten seconds of load."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said: tuple[str, int] = ("", -1)
+
+    def __call__(self, state: Progress) -> None:
+        step = (state.server, int(state.elapsed_s) // 10)
+        if step != self._said:
+            self._said = step
+            self._console.print(_line(state))
+
+
+def _line(state: Progress) -> Text:
+    done = min(1.0, state.elapsed_s / state.total_s)
+    bar = "━" * round(24 * done)
+    text = Text(f"{state.server:>12} ")
+    text.append(bar, style="cyan")
+    text.append("━" * (24 - len(bar)), style="grey37")
+    row = state.row
+    if not row:
+        text.append("  starting")
+        return text
+    text.append(f" {state.elapsed_s:3.0f}/{state.total_s:.0f} s")
+    text.append(f"  {row['ok']:>4} done/s  {row['in_flight']:>4} in flight  {row['tokens']:>6} tokens/s")
+    if row["failed"] != "0":
+        text.append(f"  {row['failed']} failed", style="red")
+    return text
+
+
+def verdict_table(verdicts: list[Any], console: Console) -> None:
+    """Print runs side by side: the verdict, each objective with its value, and what stands behind it."""
+    table = Table(title=f"SLA {verdicts[0].sla}", title_justify="left", title_style="bold")
+    table.add_column("objective")
+    for verdict in verdicts:
+        table.add_column(verdict.name + ("  (SIMULATED)" if verdict.simulated else ""), justify="right")
+    table.add_row("verdict", *(Text(v.status, style=STYLES[v.status]) for v in verdicts), end_section=True)
+    for results in zip(*(v.objectives for v in verdicts), strict=True):
+        table.add_row(results[0].text, *(_cell(result) for result in results))
+    table.add_section()
+    for label, value in _SUMMARY:
+        table.add_row(label, *(value(v) for v in verdicts))
+    console.print(table)
+    for verdict in verdicts:
+        for reason in verdict.reasons if verdict.status != "PASS" else ():
+            console.print(Text(f"{verdict.name}: {reason}"), style="dim", soft_wrap=True)
+
+
+def _cell(result: Any) -> Text:
+    if result.observed is None:
+        value = "no value"
+    elif math.isinf(result.observed):
+        value = "∞ (failures)"
+    elif result.unit == "ms":
+        value = f"{result.observed:.1f} ms"
+    else:
+        value = f"{result.observed * 100:.2f} %"
+    text = Text(f"{value}  ")
+    text.append(result.status, style=STYLES[result.status])
+    return text
+
+
+def _counts(verdict: Any) -> str:
+    failed = sum(sum(scenario.failed.values()) for scenario in verdict.scenarios)
+    return f"{sum(scenario.ok for scenario in verdict.scenarios):,} / {failed:,}"
+
+
+def _rate(name: str) -> Any:
+    return lambda v: f"{sum(getattr(s, name) or 0 for s in v.scenarios):,.1f}"
+
+
+def _percentiles(metric: str) -> Any:
+    def cells(verdict: Any) -> str:
+        if len(verdict.scenarios) != 1 or not verdict.scenarios[0].latencies:
+            return "-"
+        found = verdict.scenarios[0].latencies[metric].all
+        values = [found[key] for key in ("p50", "p95", "p99")]
+        return " / ".join("-" if x is None else "∞" if math.isinf(x) else f"{x:.1f}" for x in values)
+
+    return cells
+
+
+_SUMMARY = (
+    ("requests (ok / failed)", _counts),
+    ("requests/s", _rate("requests_per_s")),
+    ("output tokens/s", _rate("output_tokens_per_s")),
+    ("TTFT p50 / p95 / p99, ms", _percentiles("ttft")),
+    ("ITL p50 / p95 / p99, ms", _percentiles("itl")),
+    ("E2E p50 / p95 / p99, ms", _percentiles("e2e")),
+)
+
+
+def console(*, machine: bool) -> Console:
+    """Return where people read: stdout, or stderr when stdout is for machines."""
+    return Console(file=sys.stderr if machine else sys.stdout, highlight=False, soft_wrap=True)
