@@ -4,7 +4,10 @@ Only the fields that timing needs are decoded; msgspec still parses the whole ev
 never passes for a token.
 """
 
+from typing import Any
+
 import msgspec
+from msgspec.json import encode
 
 from locustfiles._errors import StreamError, shown
 
@@ -42,7 +45,7 @@ class Chunk(msgspec.Struct):
 
     choices: list[Choice] | None = None
     usage: Usage | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None  # an object, a text; a union with Raw would admit null alone
 
 
 _decode = msgspec.json.Decoder(Chunk).decode
@@ -57,7 +60,7 @@ def parse(data: bytes) -> Chunk:
     except UnicodeDecodeError:
         raise StreamError("protocol", f"expected UTF-8, found {shown(data)!r}") from None
     if chunk.error is not None:
-        raise StreamError("server_error", f"the stream carried an error: {shown(bytes(chunk.error), 160)}")
+        raise StreamError("server_error", f"the stream carried an error: {shown(encode(chunk.error), 160)}")
     if chunk.choices is None and chunk.usage is None:
         raise StreamError("protocol", f"expected choices, found {shown(data)!r}")
     return chunk

@@ -11,6 +11,13 @@ class StreamError(Exception):
         self.detail = detail
 
 
+def accounted(error: Exception) -> StreamError:
+    """Return how a request ended that met this error; what is no StreamError is our own fault."""
+    if isinstance(error, StreamError):
+        return error
+    return StreamError("client", f"{type(error).__name__}: {shown(str(error), 160)}")
+
+
 def shown(data: bytes | str, limit: int = 80) -> str:
     """Return the beginning of what was found, fit for one line of a log or a CSV cell."""
     text = data if isinstance(data, str) else data[: limit * 4].decode("utf-8", "replace")

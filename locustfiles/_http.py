@@ -25,9 +25,10 @@ class ResponseDecoder(HTTPResponseParser):
         self.content_type = ""
         self.retry_after = ""
         self.error_body = bytearray()
-        self._events: list[bytes] = []
+        self.events: list[bytes] = []  # what the latest `decode` completed, also if it raised
         self._sse: SSEDecoder | None = None
         self._field = ""
+        self._field_ended = False  # its value has begun: both may come in pieces
 
     def decode(self, data: bytes) -> list[bytes]:
         """Return the data of the events that these bytes complete; b"" says that the peer closed.
@@ -35,15 +36,15 @@ class ResponseDecoder(HTTPResponseParser):
         Raises StreamError where the bytes are no HTTP, no event stream, or end too early.
         """
         events: list[bytes] = []
-        self._events = events
+        self.events = events
         try:
             self.feed(data)
         except HTTPParseError as error:
-            if not data:
-                raise StreamError("truncated", "the server closed the connection in mid-stream") from None
-            raise StreamError("protocol", f"expected HTTP/1.1, found {shown(data)!r} ({error})") from None
+            if data:
+                raise StreamError("protocol", f"expected HTTP/1.1, found {shown(data)!r} ({error})") from None
         if not data and not self.complete:
-            raise StreamError("truncated", "the server closed the connection in mid-stream")
+            when = "before it answered" if self.status is None else "in mid-stream"
+            raise StreamError("truncated", f"the server closed the connection {when}")
         return events
 
     @property
@@ -65,9 +66,11 @@ class ResponseDecoder(HTTPResponseParser):
             raise StreamError("protocol", "a second response followed the first one unasked")
 
     def _on_header_field(self, text: str) -> None:
-        self._field = text.lower()
+        self._field = text.lower() if self._field_ended else self._field + text.lower()
+        self._field_ended = False
 
     def _on_header_value(self, text: str) -> None:
+        self._field_ended = True
         if self._field == "content-type":
             self.content_type += text.lower()
         elif self._field == "retry-after":
@@ -84,7 +87,7 @@ class ResponseDecoder(HTTPResponseParser):
     def _on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
         if self._sse is not None:
-            self._events += self._sse.feed(body)
+            self.events += self._sse.feed(body)
         elif len(self.error_body) < BODY_BYTES_SHOWN:
             self.error_body += body[:BODY_BYTES_SHOWN]
 

@@ -5,13 +5,16 @@ does not grow with the run. Every report repeats the totals since the start, so 
 what is missing.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Any
 
 from analysis.histogram import Histogram
 from analysis.record import RequestRecord
 from locustfiles._timer import StreamTimer
+
+LAG_MASK = ~8191
+"""Read lags are kept to 8 microseconds: no judgement needs more, and a report has a tenth of the bins."""
 
 Report = dict[str, Any]
 """Plain ints, strings and lists only: one foreign type would stop a Locust worker's reporter for good."""
@@ -27,6 +30,7 @@ class Ledger:
         self.started = 0
         self.ended = 0
         self._live: set[StreamTimer] = set()
+        self._unbooked: deque[tuple[StreamTimer, RequestRecord, list[int]]] = deque()
         self._records: list[RequestRecord] = []
         self._histograms: dict[tuple[str, str, int], Histogram] = defaultdict(Histogram)
         self._ticks: list[list[int]] = []
@@ -49,18 +53,26 @@ class Ledger:
         return self.started - 1
 
     def end(self, timer: StreamTimer, record: RequestRecord, lags_ns: list[int]) -> None:
-        """Take a request's record, gaps and read lags."""
+        """Take a request's record, gaps and read lags. Quick: other streams' tokens may be waiting."""
         self._live.discard(timer)
         self.ended += 1
         self._chunks_ended += record.chunks
+        self._lag_max_ns = max(self._lag_max_ns, record.lag_max_ns)
+        self._unbooked.append((timer, record, lags_ns))
+
+    def book(self) -> bool:
+        """Count one ended request into the histograms; returns whether there was one. Not quick."""
+        if not self._unbooked:
+            return False
+        timer, record, lags_ns = self._unbooked.popleft()
         self._gaps += record.gaps
         self._gap_sum_ns += record.gap_sum_ns
         self._records.append(record)
         second = record.due_unix_ns // 1_000_000_000
         self._record("itl", record.scenario, second, timer.gaps_ns)
         self._record("itl_token", record.scenario, second, timer.token_gaps_ns())
-        self._record("lag", record.scenario, second, lags_ns)
-        self._lag_max_ns = max(self._lag_max_ns, record.lag_max_ns)
+        self._record("lag", record.scenario, second, [lag_ns & LAG_MASK for lag_ns in lags_ns])
+        return True
 
     def _record(self, metric: str, scenario: str, second: int, values: Iterable[int]) -> None:
         if values:
@@ -77,6 +89,8 @@ class Ledger:
 
     def report(self, *, final: bool) -> Report:
         """Hand over everything since the last report; `final` promises that nothing will follow."""
+        while self.book():
+            pass
         report: Report = {
             "run": self.run,
             "worker": self.worker,

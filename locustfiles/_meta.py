@@ -37,7 +37,7 @@ def describe(options: Any, settings: Settings, target: Target, locustfile: str, 
     return {
         "schema": SCHEMA,
         "run": options.run_id,
-        "name": settings.scenario,
+        "name": options.run_name or settings.scenario,
         "simulated": target.simulated,
         "tokenswarm": version(),
         "target": {

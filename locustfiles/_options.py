@@ -15,6 +15,8 @@ from locustfiles._workload import Workload, WorkloadError, parse_extra, parse_ra
 
 STOP_TIMEOUT_S = 30  # Locust's own default, 0, would cut every stream that is still running
 SECOND_NS = 1_000_000_000
+LONGEST_S = 86_400.0
+KEYS = ("TOKENSWARM_API_KEY", "OPENAI_API_KEY")
 
 TRANSPORTS = ("auto", "wire", "portable")
 ENDPOINTS = ("chat", "completions")
@@ -34,6 +36,7 @@ def add_arguments(parser: Any) -> None:
         parser.add_argument(flag, action="store_true", env_var=name, help=text)
 
     option("--run-dir", "", "Directory for this run's results (default: out/<run id>)")
+    option("--run-name", "", "What tables and reports call this run (default: the scenario)")
     option("--scenario", "", "Name of the rows in tables and files (default: the endpoint)")
     option("--endpoint", "chat", "Which API is asked", choices=ENDPOINTS)
     option("--model", "", "Model to ask for (default: the first that the server lists)")
@@ -90,9 +93,15 @@ class Settings:
             name: getattr(options, f"{name}_timeout") for name in ("connect", "first_token", "stall", "total")
         }
         for name, value in seconds.items():
-            if value <= 0:
+            if not 0 < value <= LONGEST_S:  # not a number is not either
                 raise WorkloadError(
-                    f"--{name.replace('_', '-')}-timeout: found {value}, expected more than 0 s"
+                    f"--{name.replace('_', '-')}-timeout: found {value}, "
+                    f"expected more than 0 s and at most {LONGEST_S:g} s"
+                )
+        for name, value in (("think-time", options.think_time), ("warmup", options.warmup)):
+            if not 0 <= value <= LONGEST_S:
+                raise WorkloadError(
+                    f"--{name}: found {value}, expected at least 0 s and at most {LONGEST_S:g} s"
                 )
         return cls(
             scenario=options.scenario or options.endpoint,
@@ -106,6 +115,16 @@ class Settings:
 
 
 def api_headers() -> dict[str, str]:
-    """Return the authorization header, from the environment alone; empty without a key."""
-    key = os.environ.get("TOKENSWARM_API_KEY") or os.environ.get("OPENAI_API_KEY")
-    return {"authorization": f"Bearer {key}"} if key else {}
+    """Return the authorization header, from the environment alone; empty without a key.
+
+    Raises WorkloadError, which does not quote it, where a key holds what a header cannot.
+    """
+    for name in KEYS:
+        key = os.environ.get(name, "").strip()
+        if not all("!" <= mark <= "~" for mark in key):
+            raise WorkloadError(
+                f"{name}: found a character that no key holds, expected plain ASCII in one word"
+            )
+        if key:
+            return {"authorization": f"Bearer {key}"}
+    return {}

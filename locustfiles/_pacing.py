@@ -25,9 +25,14 @@ def poisson(seed: str) -> Iterator[int]:
         yield int(due_s * SECOND_NS)
 
 
+def phase(user: int) -> float:
+    """Return a user's place within a second, 0 <= phase < 1: any number of users is spread evenly."""
+    return user * GOLDEN % 1.0
+
+
 def constant(user: int) -> Iterator[int]:
     """Yield due times (ns from a start that all users share): one a second, out of phase with the others."""
-    phase_ns = int(user * GOLDEN % 1.0 * SECOND_NS)
+    due_ns = int(phase(user) * SECOND_NS)
     while True:
-        yield phase_ns
-        phase_ns += SECOND_NS
+        yield due_ns
+        due_ns += SECOND_NS

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gevent
+import gevent.local
 import requests
 import sseclient
 import urllib3
@@ -17,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from locustfiles._errors import StreamError, shown
+from locustfiles._errors import StreamError, accounted, shown
 from locustfiles._http import BODY_BYTES_SHOWN, refusal
 from locustfiles._reply import Call, Deadlines, Ending, Request, deadline, judge_end, take
 from locustfiles._sse import EVENT_BYTES_MAX
@@ -27,14 +28,16 @@ READ_BYTES = 65536
 CONNECTIONS_MAX = 100_000  # never a limit: a wait for a connection would hide in the latency
 
 
+_sending = gevent.local.local()  # `timer`: of the request that this greenlet is sending
+
+
 class _Stamped:
     """Note when a request had been written: the last moment before its response is waited for."""
 
-    sent_at_ns = -1
     requests_sent = 0
 
     def getresponse(self) -> Any:
-        self.sent_at_ns = time.perf_counter_ns()
+        _sending.timer.sent_at_ns = time.perf_counter_ns()
         self.requests_sent += 1
         return super().getresponse()  # type: ignore[misc]  # HTTPConnection's, see below
 
@@ -68,12 +71,10 @@ class _Exchange:
         self.pending_bytes = 0  # since the last complete event
         self.whole = False  # the body was read to its end
 
-    def begin(self, response: requests.Response, timer: StreamTimer) -> None:
+    def begin(self, response: requests.Response) -> None:
         self.raw = response.raw
         self.status = response.status_code
-        stamped = self.raw.connection
-        timer.sent_at_ns = stamped.sent_at_ns
-        self.connection = "new" if stamped.requests_sent == 1 else "reused"
+        self.connection = "new" if self.raw.connection.requests_sent == 1 else "reused"
 
     def arriving(self) -> Iterator[bytes]:
         while data := self.raw.read1(READ_BYTES):
@@ -114,8 +115,10 @@ class PortableTransport:
         error: StreamError | None = StreamError("cancelled", "the run ended first")
         try:
             error = self._attempt(call.request, call.timer, call.deadlines, seen)
+        except Exception as fault:  # noqa: BLE001 - whatever went wrong, the request is accounted for
+            error = accounted(fault)
         finally:
-            outcome, detail = (error.outcome, error.detail) if error else judge_end(call.timer, call.choices)
+            outcome, detail = judge_end(call.timer, call.choices, error)
             now_ns = time.perf_counter_ns()
             call.ended(
                 Ending(
@@ -141,6 +144,7 @@ class PortableTransport:
     ) -> StreamError | None:
         began_ns = time.perf_counter_ns()
         alarm = _alarm(timer, began_ns, limits)
+        _sending.timer = timer
         response: requests.Response | None = None
         try:
             response = self._session.post(
@@ -151,10 +155,11 @@ class PortableTransport:
                 allow_redirects=False,
                 timeout=(limits.connect_ns / 1e9, None),
             )
-            seen.begin(response, timer)
+            seen.begin(response)
             kind = response.headers.get("content-type", "").lower()
             if response.status_code != 200 or not kind.startswith("text/event-stream"):
                 body = response.raw.read(BODY_BYTES_SHOWN, decode_content=True) or b""
+                seen.body_bytes = len(body)
                 return refusal(response.status_code, kind, body, response.headers.get("retry-after", ""))
             for event in sseclient.SSEClient(seen.arriving()).events():
                 seen.pending_bytes = 0
@@ -178,10 +183,12 @@ class PortableTransport:
     def _translated(self, error: Exception, *, began: bool) -> StreamError:
         cause: Any = error.args[0] if error.args else error
         reason = getattr(cause, "reason", None) or cause
-        text = shown(str(reason).rpartition(": ")[2] or type(error).__name__, 160)
+        said = reason.args[-1] if isinstance(reason, Exception) and reason.args else reason
+        text = str(said).rpartition(": ")[2]
+        text = shown(text or type(error).__name__, 160)
         if isinstance(error, requests.exceptions.SSLError):
             return StreamError("tls", f"{self.origin}: {text}")
-        if began:
+        if began or isinstance(cause, urllib3.exceptions.ProtocolError):  # there was a connection
             return StreamError("truncated", f"connection lost: {text}")
         if isinstance(error, requests.ConnectionError | requests.Timeout):
             return StreamError("connect", f"no connection to {self.origin}: {text}")

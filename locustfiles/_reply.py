@@ -59,8 +59,11 @@ def take(events: list[bytes], timer: StreamTimer, at_ns: int) -> None:
             timer.observe(parse(data), at_ns)
 
 
-def judge_end(timer: StreamTimer, choices: int) -> tuple[str, str]:
-    """Return (outcome, detail) of a stream whose HTTP message ended as announced."""
+def judge_end(timer: StreamTimer, choices: int, error: StreamError | None) -> tuple[str, str]:
+    """Close the timer and return (outcome, detail); no error: the HTTP message ended as announced."""
+    timer.close()
+    if error:
+        return error.outcome, error.detail
     if not timer.ended_well(choices):
         return "truncated", f"the stream ended after {timer.chunks} tokens without [DONE] or a finish reason"
     if not timer.chunks:

@@ -18,12 +18,13 @@ _BOM = b"\xef\xbb\xbf"
 class SSEDecoder:
     """Cut a byte stream into events, however it was split on its way."""
 
-    __slots__ = ("_after_cr", "_data", "_plain", "_started", "_tail")
+    __slots__ = ("_after_cr", "_data", "_data_bytes", "_plain", "_started", "_tail")
 
     def __init__(self) -> None:
         """Begin at the start of a stream."""
         self._tail = bytearray()  # the line that is not complete yet
         self._data: list[bytes] = []  # data lines of the event that is not complete yet
+        self._data_bytes = 0  # their length, field names included: a million empty ones are an event, too
         self._after_cr = False  # the last line ended in CR: an LF that follows belongs to it
         self._started = False  # the byte-order mark, if any, is behind us
         self._plain = False  # nothing is pending: the next bytes begin an event
@@ -31,7 +32,13 @@ class SSEDecoder:
     def feed(self, data: bytes) -> list[bytes]:
         """Return the data of the events that `data` completes; raises StreamError on an endless one."""
         # What every server sends, in one piece: "data: {...}\n\n". Costs a third of the general path.
-        if self._plain and data[:6] == b"data: " and data.find(b"\n") == len(data) - 2 and b"\r" not in data:
+        if (
+            self._plain
+            and data[:6] == b"data: "
+            and data[-1:] == b"\n"
+            and data.find(b"\n") == len(data) - 2
+            and b"\r" not in data
+        ):
             return [data[6:-2]]
         return self._feed(data)
 
@@ -52,7 +59,7 @@ class SSEDecoder:
             self._tail = bytearray(rest)
             for line in lines:
                 self._line(line, events)
-        if len(self._tail) + sum(map(len, self._data)) > EVENT_BYTES_MAX:
+        if len(self._tail) + self._data_bytes > EVENT_BYTES_MAX:
             raise StreamError("protocol", f"an event of more than {EVENT_BYTES_MAX >> 20} MiB without an end")
         self._plain = not self._tail and not self._data and not self._after_cr
         return events
@@ -70,7 +77,9 @@ class SSEDecoder:
             if self._data:
                 events.append(b"\n".join(self._data))
                 self._data.clear()
+                self._data_bytes = 0
             return
         field, _, value = line.partition(b":")
         if field == b"data":
             self._data.append(value[1:] if value[:1] == b" " else value)
+            self._data_bytes += len(line)

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import gevent
 import requests
+import urllib3
 
 from locustfiles._errors import shown
 from locustfiles._options import api_headers
@@ -39,7 +40,7 @@ class Target:
     def look(cls, url: str, *, verify: bool, model: str) -> "Target":
         """Ask what is served; raises TargetError if nothing answers or the model is not among it."""
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not _has_fit_port(parts):
             raise TargetError(f"--host: found {url!r}, expected http://HOST[:PORT] or https://HOST[:PORT]")
         plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
         plain = plain.removesuffix("/v1")
@@ -51,26 +52,20 @@ class Target:
                 verify=verify,
                 allow_redirects=False,
             )
-        served: list[dict[str, str]] = []
-        if response.status_code == 200:
-            try:
-                served = list(response.json()["data"])
-            except (ValueError, KeyError, TypeError):
-                found = shown(response.content)
-                raise TargetError(f"{plain}/v1/models: expected a list of models, found {found!r}") from None
-        elif not model:
+        owners = _owners(plain, response) if response.status_code == 200 else {}
+        if not owners and not model:
+            found = shown(response.content) if response.ok else f"HTTP {response.status_code}"
             raise TargetError(
-                f"{plain}/v1/models: expected a list of models, found HTTP {response.status_code}; "
+                f"{plain}/v1/models: expected a list of models, found {found}; "
                 "if the server has none, name one with --model"
             )
-        names = [str(entry.get("id", "")) for entry in served]
-        if model and names and model not in names:
-            raise TargetError(f"{plain}: expected the model {model!r}, found {', '.join(names)}")
+        if model and owners and model not in owners:
+            raise TargetError(f"{plain}: expected the model {model!r}, found {', '.join(owners)}")
         return cls(
             url=plain,
-            model=model or names[0],
+            model=model or next(iter(owners)),
             server=response.headers.get("server", ""),
-            simulated=any(entry.get("owned_by") == SIMULATOR for entry in served),
+            simulated=SIMULATOR in owners.values(),
             verify=verify,
         )
 
@@ -78,7 +73,7 @@ class Target:
         try:
             response = requests.get(f"{self.url}/metrics", timeout=LOOK_S, verify=self.verify)
             return read_metrics(response.text) if response.status_code == 200 else {}
-        except (requests.RequestException, ValueError):
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError):
             return {}
 
     def open_log(self, directory: Path) -> None:
@@ -106,6 +101,22 @@ class Target:
         return counts(self.first, self.last)
 
 
+def _has_fit_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
+def _owners(url: str, response: requests.Response) -> dict[str, str]:
+    """Return model -> owner; raises TargetError where the answer is no list of models."""
+    try:
+        return {str(entry["id"]): str(entry.get("owned_by")) for entry in response.json()["data"]}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        found = shown(response.content)
+        raise TargetError(f"{url}/v1/models: expected a list of models, found {found!r}") from None
+
+
 @contextmanager
 def _explained(url: str) -> Iterator[None]:
     try:
@@ -114,7 +125,7 @@ def _explained(url: str) -> Iterator[None]:
         raise TargetError(f"{url}: TLS failed ({_reason(error)})") from None
     except requests.exceptions.Timeout:
         raise TargetError(f"{url}: no answer within {LOOK_S:g} s") from None
-    except (requests.RequestException, UnicodeError) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
         raise TargetError(f"{url}: cannot be reached ({_reason(error)})") from None
 
 

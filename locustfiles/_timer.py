@@ -13,20 +13,23 @@ Theory of operation
    the first of them are counted as `coalesced`.
 6. Some servers close a choice with an empty chunk that is no token. If the server's own count of tokens is
    one per choice lower than ours and the last chunk of each choice was empty, those chunks are taken back.
+7. Where the wall clock is set back in mid-stream, kernel stamps run backwards: such a gap counts as 0, and
+   the record's `clock_jump_ns` says what happened.
 """
 
 from locustfiles._chunks import Choice, Chunk
 
 
 class _ChoiceState:
-    """Arrival of the latest token-bearing chunk of one choice, and the one before an empty last one."""
+    """Arrival of the first and the latest token-bearing chunk of one choice, and how it ended."""
 
-    __slots__ = ("before_end_at_ns", "finished", "last_at_ns")
+    __slots__ = ("before_end_at_ns", "ended_empty", "finished", "first_at_ns", "last_at_ns")
 
     def __init__(self) -> None:
-        self.last_at_ns = -1
-        self.before_end_at_ns = -1  # set when the choice ended with an empty chunk
+        self.first_at_ns = self.last_at_ns = -1
         self.finished = False
+        self.ended_empty = False  # its last chunk had nothing in it; the one before came at …
+        self.before_end_at_ns = -1
 
 
 class StreamTimer:
@@ -62,6 +65,7 @@ class StreamTimer:
 
     def observe(self, chunk: Chunk, at_ns: int) -> None:
         """Take one chunk with the time its bytes arrived. Hot: half a microsecond."""
+        chunks_before = self.chunks
         for choice in chunk.choices or ():
             delta = choice.delta
             state = self._choices.get(choice.index)
@@ -79,8 +83,10 @@ class StreamTimer:
                 self.gaps_ns.append(at_ns - last)
                 if at_ns == last:
                     self.coalesced += 1
-            elif self.first_at_ns < 0:
-                self.first_at_ns = at_ns
+            else:
+                state.first_at_ns = at_ns
+                if self.first_at_ns < 0:
+                    self.first_at_ns = at_ns
             state.last_at_ns = self.last_at_ns = at_ns
             self.chunks += 1
             if choice.finish_reason is not None:
@@ -89,13 +95,14 @@ class StreamTimer:
         if usage is not None:
             self.prompt_tokens = usage.prompt_tokens
             self.output_tokens = usage.completion_tokens
-            if chunk.choices:
+            if self.chunks > chunks_before:
                 self.token_counts.append(usage.completion_tokens)
 
     def _finish(self, choice: Choice, state: _ChoiceState, before_ns: int) -> None:
         state.finished = True
         delta = choice.delta
         if not (choice.text if delta is None else delta.content or _hidden(delta)):
+            state.ended_empty = True
             state.before_end_at_ns = before_ns
 
     def ended_well(self, choices: int) -> bool:
@@ -104,17 +111,27 @@ class StreamTimer:
         return self.done or (len(states) >= choices and all(state.finished for state in states))
 
     def close(self) -> None:
-        """Take back closing chunks that were no tokens (rule 6). Call once, after the last chunk."""
+        """Take back closing chunks that were no tokens (rules 6 and 7). Call once, after the last chunk."""
         states = list(self._choices.values())
         surplus = self.chunks - (self.output_tokens if self.output_tokens is not None else self.chunks)
-        if not states or surplus != len(states) or any(state.before_end_at_ns < 0 for state in states):
-            return
+        if states and surplus == len(states) and all(state.ended_empty for state in states):
+            self._take_back(states)
+        if self.gaps_ns and min(self.gaps_ns) < 0:
+            self.gaps_ns = [max(0, gap_ns) for gap_ns in self.gaps_ns]
+
+    def _take_back(self, states: list[_ChoiceState]) -> None:
+        self.gaps_ns.reverse()  # so that the latest of equal gaps goes
         for state in states:
-            self.gaps_ns.remove(state.last_at_ns - state.before_end_at_ns)
             self.chunks -= 1
-            if state.last_at_ns == state.before_end_at_ns:
-                self.coalesced -= 1
+            if state.before_end_at_ns < 0:
+                state.first_at_ns = -1
+            else:
+                self.gaps_ns.remove(state.last_at_ns - state.before_end_at_ns)
+                self.coalesced -= state.last_at_ns == state.before_end_at_ns
             state.last_at_ns = state.before_end_at_ns
+        self.gaps_ns.reverse()
+        del self.token_counts[self.chunks :]
+        self.first_at_ns = min((state.first_at_ns for state in states if state.first_at_ns >= 0), default=-1)
         self.last_at_ns = max(state.last_at_ns for state in states)
 
     def token_gaps_ns(self) -> list[int]:

@@ -24,7 +24,7 @@ import gevent
 import gevent.event
 import gevent.socket
 
-from locustfiles._errors import StreamError
+from locustfiles._errors import StreamError, accounted
 from locustfiles._http import ResponseDecoder, refusal
 from locustfiles._reply import Call, Deadlines, Ending, Request, deadline, judge_end, take
 from locustfiles._timer import StreamTimer
@@ -53,17 +53,22 @@ def wall_offset_ns() -> int:
 class _Stream:
     """One response in flight: where the loop's callback leaves what it read."""
 
-    __slots__ = ("decoder", "ended", "error", "lags_ns", "offset_ns", "reads", "timer", "unstamped")
+    __slots__ = ("decoder", "ended", "error", "head_reads", "lags_ns", "offset_ns", "timer", "unstamped")
 
     def __init__(self, timer: StreamTimer, offset_ns: int) -> None:
         self.timer = timer
         self.decoder = ResponseDecoder()
         self.offset_ns = offset_ns
         self.lags_ns: list[int] = []
-        self.reads = 0
-        self.unstamped = False
+        self.unstamped = 0  # reads without a stamp from the kernel
+        self.head_reads = 0  # reads before the body
         self.error: StreamError | None = None
         self.ended = gevent.event.Event()
+
+    @property
+    def touched(self) -> bool:
+        """Whether a single byte came back."""
+        return bool(self.lags_ns or self.unstamped)
 
 
 class _Connection:
@@ -88,7 +93,7 @@ class _Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            self._end(StreamError("truncated", f"connection lost: {error.strerror or error}"))
+            self.fail(StreamError("truncated", f"connection lost: {error.strerror or error}"))
             return
         now_ns = at_ns = time.perf_counter_ns()
         stream = self.stream
@@ -100,22 +105,26 @@ class _Connection:
             at_ns = seconds * 1_000_000_000 + nanoseconds - stream.offset_ns
             stream.lags_ns.append(now_ns - at_ns)
         elif count:
-            stream.unstamped = True
-        stream.reads += 1
+            stream.unstamped += 1
         decoder = stream.decoder
         try:
-            events = decoder.decode(bytes(_buffer[:count]))
+            try:
+                events = decoder.decode(bytes(_buffer[:count]))
+            except StreamError:
+                take(decoder.events, stream.timer, at_ns)  # what came before the fault did come
+                raise
             if events:
                 take(events, stream.timer, at_ns)
-        except StreamError as error:
-            self._end(error)
+            elif not decoder.body_bytes:
+                stream.head_reads += 1
         except Exception as error:  # noqa: BLE001 - the loop would only print it and go on
-            self._end(StreamError("client", f"{type(error).__name__}: {error}"))
+            self.fail(accounted(error))
         else:
             if decoder.complete:
                 stream.ended.set()
 
-    def _end(self, error: StreamError) -> None:
+    def fail(self, error: StreamError) -> None:
+        """Close, and end the stream with this error."""
         stream = self.stream
         self.close()
         if stream is not None:
@@ -158,23 +167,23 @@ class WireTransport:
         timer, limits = call.timer, call.deadlines
         began_ns = time.perf_counter_ns()
         stream = _Stream(timer, wall_offset_ns())
-        data = self._render(call.request)
         how = "reused"
         connection = self._reusable()
         try:
+            data = self._render(call.request)
             if connection is None:
                 how = "new"
                 connection = self._connect(limits)
             self._send(connection, stream, data)
             self._await(stream, began_ns, limits)
-            if stream.error and how == "reused" and stream.decoder.status is None and not stream.reads:
+            if stream.error and how == "reused" and not stream.touched:
                 how = "retried"  # the server had closed it; nothing came back, so nothing was answered
                 stream = _Stream(timer, stream.offset_ns)
                 connection = self._connect(limits)
                 self._send(connection, stream, data)
                 self._await(stream, began_ns, limits)
-        except StreamError as error:
-            stream.error = error
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, the request is accounted for
+            stream.error = accounted(error)
         finally:
             ending = self._ending(stream, how, call.choices)
             if connection is not None:
@@ -223,11 +232,11 @@ class WireTransport:
         try:
             connection.sock.sendall(data)
         except OSError as error:
-            connection.close()
-            raise StreamError(
-                "connect", f"the request could not be sent: {error.strerror or error}"
-            ) from None
-        stream.timer.sent_at_ns = time.perf_counter_ns()
+            connection.fail(
+                StreamError("connect", f"the request could not be sent: {error.strerror or error}")
+            )
+        else:
+            stream.timer.sent_at_ns = time.perf_counter_ns()
 
     @staticmethod
     def _await(stream: _Stream, began_ns: int, limits: Deadlines) -> None:
@@ -238,7 +247,8 @@ class WireTransport:
             when_ns, error = deadline(stream.timer, began_ns, limits)
             if now_ns >= when_ns:
                 raise error
-            ended.wait((when_ns - now_ns) / 1e9)
+            # The first token moves the deadline nearer, by no more than this; later ones move it away.
+            ended.wait(min(when_ns - now_ns, limits.stall_ns) / 1e9)
 
     @staticmethod
     def _ending(stream: _Stream, how: str, choices: int) -> Ending:
@@ -249,15 +259,15 @@ class WireTransport:
             error = refusal(
                 decoder.status, decoder.content_type, bytes(decoder.error_body), decoder.retry_after
             )
-        outcome, detail = (error.outcome, error.detail) if error else judge_end(timer, choices)
+        outcome, detail = judge_end(timer, choices, error)
         return Ending(
             outcome=outcome,
             detail=detail,
             end_at_ns=time.perf_counter_ns(),
             status=decoder.status,
             body_bytes=decoder.body_bytes,
-            reads=stream.reads,
-            lags_ns=stream.lags_ns,
+            reads=len(stream.lags_ns) + stream.unstamped - stream.head_reads,
+            lags_ns=[max(0, lag_ns) for lag_ns in stream.lags_ns],  # below 0: the clock was set forward
             connection=how,
             clock="user" if stream.unstamped or not stream.lags_ns else "kernel",
             clock_jump_ns=wall_offset_ns() - stream.offset_ns,

@@ -76,11 +76,11 @@ class Load:
         self.transport.exchange(Call(request, timer, self.settings.deadlines, workload.choices, ended))
 
     def _account(self, number: int, timer: StreamTimer, due_unix_ns: int, ending: Ending) -> None:
-        timer.close()
         gaps_ns = timer.gaps_ns
 
         def since_due(at_ns: int) -> int | None:
-            return None if at_ns < 0 else at_ns - timer.due_at_ns
+            # Before it was due is where a wall clock that was set back put it; clock_jump_ns says so.
+            return None if at_ns < 0 else max(0, at_ns - timer.due_at_ns)
 
         record = RequestRecord(
             worker=self.ledger.worker,

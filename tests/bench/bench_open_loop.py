@@ -45,8 +45,9 @@ def show(directory: Path, meta: dict, served: int) -> None:  # type: ignore[type
     seconds = (due_ns[-1] - due_ns[0]) / 1e9
     print(
         f"{len(rows)} arrivals in {seconds:.1f} s: {len(rows) / seconds:.1f}/s; lateness p50 "
-        f"{late_ms[len(late_ms) // 2]:.3f} p99 {late_ms[int(0.99 * len(late_ms))]:.3f} max {late_ms[-1]:.3f} ms; "
-        f"CV of the times between arrivals: due {variation(gaps_ns):.3f}, sent {variation(sent_gaps_ns):.3f}; "
+        f"{late_ms[len(late_ms) // 2]:.3f} p99 {late_ms[int(0.99 * len(late_ms))]:.3f} "
+        f"max {late_ms[-1]:.3f} ms; "
+        f"CV of the times between: due {variation(gaps_ns):.3f}, sent {variation(sent_gaps_ns):.3f}; "
         f"all ok: {all(row['outcome'] == 'ok' for row in rows)}; started {meta['accounting']['started']}, "
         f"recorded {meta['accounting']['records']}, served {served}",
         flush=True,

@@ -109,9 +109,11 @@ def locust_worker(port: int, directory: Path, run_time_s: int, users: int, optio
     link = free_port()
     log = (directory.parent / f"{directory.name}.log").open("wb")
     base = [sys.executable, "-m", "locust", "--only-summary", "-f", *options[:1]]
-    endpoint = ["--host", f"http://127.0.0.1:{port}", "--run-dir", str(directory)]
+    link_options = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", link]
+    load_options = ["--headless", "-t", run_time_s, "-u", users, "-r", users]
+    target = ["--host", f"http://127.0.0.1:{port}", "--run-dir", directory]
     master = subprocess.Popen(
-        [*pinned(SERVER_CORE, *base, *endpoint, *options[1:], "--headless", "-t", run_time_s, "-u", users), "-r", str(users), "--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", str(link)],
+        pinned(SERVER_CORE, *base, *target, *options[1:], *load_options, *link_options),
         stdout=log,
         stderr=log,
         cwd=ROOT,
