@@ -128,12 +128,18 @@ class Histogram:
     def decode(cls, text: str) -> "Histogram":
         """Read HdrHistogram's V2 compressed form (unit ns); the sum is that of the bins' lowest values."""
         dense = HdrHistogram.decode(text)
+        raw = bytes(dense.counts)  # of 40 000 counts a few hundred, close together, are not zero
+        width = len(raw) // len(dense.counts)
+        start, end = (len(raw) - len(raw.lstrip(b"\0"))) // width, -(-len(raw.rstrip(b"\0")) // width)
         made = cls()
-        for index, count in enumerate(dense.counts):
+        for index, count in enumerate(dense.counts[start:end], start):
             if count:
                 low = bin_low(dense.get_value_from_index(index))
-                made._extend(count, low * count, low, low)
                 made.bins[low] = made.bins.get(low, 0) + count
+        if made.bins:
+            made.min, made.max = min(made.bins), max(made.bins)
+            made.count = sum(made.bins.values())
+            made.sum = sum(low * count for low, count in made.bins.items())
         return made
 
 
@@ -154,7 +160,8 @@ def write_log_header(file: IO[str], metric: str, started_unix_s: float) -> None:
     """Begin an interval log in HdrHistogram's format 1.3 (the one that knows tags)."""
     file.write("#[Histogram log format version 1.3]\n")
     file.write(f"#[tokenswarm: {metric}, values in ns, an interval holds the requests due in that second]\n")
-    file.write(f"#[StartTime: {started_unix_s:.3f} (seconds since epoch)]\n")
+    # Whole seconds, as the intervals are: readers skip an interval that begins before the start.
+    file.write(f"#[StartTime: {math.floor(started_unix_s)}.000 (seconds since epoch)]\n")
     file.write('"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"\n')
 
 

@@ -63,6 +63,7 @@ class RequestRecord(NamedTuple):
 
 
 _TEXT = {"worker", "scenario", "connection", "clock", "outcome", "detail"}
+_MAYBE = {"sent_ns", "first_ns", "visible_ns", "last_ns", "prompt_tokens", "output_tokens", "status"}
 
 
 class RecordError(ValueError):
@@ -72,9 +73,13 @@ class RecordError(ValueError):
 def write_records(file: IO[str], run: str, records: Iterable[RequestRecord], *, header: bool) -> None:
     """Append records as CSV rows; the first column is the run's id."""
     writer = csv.writer(file, lineterminator="\n")
+    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
     if header:
         writer.writerow(("run", *RequestRecord._fields))
-    writer.writerows((run, *record) for record in records)
+    for record in records:
+        texts = (run, record.worker, record.scenario, record.detail)
+        # csv quotes a lone carriage return by itself only from Python 3.13 on; bare, it would end the line
+        (quoting if any("\r" in text for text in texts) else writer).writerow((run, *record))
 
 
 def read_records(file: IO[str]) -> Iterator[RequestRecord]:
@@ -88,7 +93,14 @@ def read_records(file: IO[str]) -> Iterator[RequestRecord]:
     if header != expected:
         raise RecordError(f"line 1: found columns {header}, expected {expected}")
     pending: RecordError | None = None
-    for row in reader:
+    rows = iter(reader)
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise RecordError(f"line {reader.line_num}: {error}") from None
+        if row is None:
+            return
         if pending:
             raise pending
         try:
@@ -101,4 +113,15 @@ def _parse(row: list[str]) -> RequestRecord:
     if len(row) != len(RequestRecord._fields) + 1:
         raise ValueError(f"found {len(row)} cells, expected {len(RequestRecord._fields) + 1}")
     cells = zip(RequestRecord._fields, row[1:], strict=True)
-    return RequestRecord(*(cell if name in _TEXT else int(cell) if cell else None for name, cell in cells))  # type: ignore[arg-type]
+    record = RequestRecord(*(cell if name in _TEXT else _number(name, cell) for name, cell in cells))  # type: ignore[arg-type]
+    if record.outcome not in OUTCOMES:
+        raise ValueError(f"found the outcome {record.outcome!r}, expected one of {', '.join(OUTCOMES)}")
+    return record
+
+
+def _number(name: str, cell: str) -> int | None:
+    if cell:
+        return int(cell)
+    if name in _MAYBE:
+        return None
+    raise ValueError(f"found no {name}, expected a whole number")

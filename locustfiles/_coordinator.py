@@ -63,6 +63,7 @@ class Coordinator:
         """Listen to Locust."""
         self.environment = environment
         self.run: _Run | None = None
+        self._asked_to_begin = False
         self._locust_quit = environment.runner.quit
         environment.runner.quit = self._quit
         environment.events.test_start.add_listener(self._test_start)
@@ -78,11 +79,13 @@ class Coordinator:
             self.run.take(reports)
 
     def _worker_report(self, client_id: str, data: dict[str, Any]) -> None:
-        if self.run and "tokenswarm" in data:
-            self.run.heard_of[client_id] = data["tokenswarm"][-1]["worker"] if data["tokenswarm"] else ""
-            self.run.take(data["tokenswarm"])
+        reports = data.get("tokenswarm")
+        if self.run and reports:
+            self.run.heard_of[client_id] = reports[-1]["worker"]
+            self.run.take(reports)
 
     def _test_start(self, environment: Any, **_: Any) -> None:
+        self._asked_to_begin = True
         options = environment.parsed_options
         options.run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
         try:
@@ -120,6 +123,9 @@ class Coordinator:
         """End the run before Locust works out the exit code (a signal comes this way)."""
         if self.run:
             self._quit()
+        elif self.environment.parsed_options.headless and not self._asked_to_begin:
+            log.error("the run ended before it began: nothing was measured")
+            self.environment.process_exit_code = EXIT_NOT_STARTED
 
     def _quit(self) -> None:
         """Quit as Locust does, but not before every live worker has handed over its last report."""
@@ -229,7 +235,7 @@ class _Run:
             | _meta.account(self.merge, max(1, len(self.expected)), lost)
             | {
                 "ended_unix_ns": time.time_ns(),
-                "server_counts": _meta.server_counts(counted),
+                "server_counts": _meta.server_counts(counted, self.settings.workload.choices),
                 "interrupted": self._interrupted(),
             }
         )

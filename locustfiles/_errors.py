@@ -1,5 +1,8 @@
 """The one way a stream goes wrong: an outcome from the table in analysis.record, and a line for a person."""
 
+import re
+from typing import Any
+
 
 class StreamError(Exception):
     """`outcome` is one of analysis.record.OUTCOMES; `detail` says what was found and what was expected."""
@@ -16,6 +19,15 @@ def accounted(error: Exception) -> StreamError:
     if isinstance(error, StreamError):
         return error
     return StreamError("client", f"{type(error).__name__}: {shown(str(error), 160)}")
+
+
+def reason(error: Exception) -> str:
+    """Return what is behind an error of requests or urllib3, which wrap each other, in one line."""
+    cause: Any = error.args[0] if error.args else error
+    cause = getattr(cause, "reason", None) or cause
+    said = cause.args[-1] if isinstance(cause, Exception) and cause.args else cause
+    text = str(said).rpartition(": ")[2]
+    return shown(re.sub(r"^\[Errno -?\d+\] ", "", text) or type(error).__name__, 160)
 
 
 def shown(data: bytes | str, limit: int = 80) -> str:

@@ -15,6 +15,7 @@ from locustfiles._merge import Merge
 from locustfiles._options import Settings
 from locustfiles._scrape import ServerCounts
 from locustfiles._target import Target
+from locustfiles._worker import choose_transport
 
 DEFINITIONS = {
     "ttft": "first token-bearing chunk - due",
@@ -46,6 +47,7 @@ def describe(options: Any, settings: Settings, target: Target, locustfile: str, 
             "endpoint": workload.path,
             "server": target.server or None,
         },
+        "transport": choose_transport(target.url, settings),
         "load": {
             "loop": loop,
             "locustfile": locustfile,
@@ -82,7 +84,6 @@ def account(merge: Merge, expected: int, lost: list[dict[str, Any]]) -> dict[str
     clock = next(iter(merge.clocks)) if len(merge.clocks) == 1 else "mixed" if merge.clocks else None
     return {
         "clock": clock,
-        "transport": {"kernel": "wire", "user": "portable"}.get(clock or "", clock),
         "workers": {"expected": expected, "seen": sorted(merge.workers), "lost": lost},
         "accounting": {
             "started": sum(worker.started for worker in workers),
@@ -110,9 +111,9 @@ def account(merge: Merge, expected: int, lost: list[dict[str, Any]]) -> dict[str
     }
 
 
-def server_counts(counted: ServerCounts | None) -> dict[str, Any] | None:
-    """Return the server's own account as plain data."""
-    return counted._asdict() if counted else None
+def server_counts(counted: ServerCounts | None, choices: int) -> dict[str, Any] | None:
+    """Return the server's own account as plain data; it counts each of a request's n choices as finished."""
+    return counted._asdict() | {"requests": counted.requests // choices} if counted else None
 
 
 def quantile(histogram: Histogram, q: float) -> int | None:

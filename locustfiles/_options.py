@@ -1,7 +1,7 @@
 """Our command-line options, beside Locust's own, and what they mean once read.
 
-They are declared once, here: Locust shows them in --help, as TOKENSWARM_* environment variables and in the
-form of its web page, and hands them to the workers. The API key is the exception: it comes from the
+They are declared once, here: Locust takes them as arguments, as TOKENSWARM_* environment variables and from
+the form of its web page, and hands them to the workers. The API key is the exception: it comes from the
 environment alone (TOKENSWARM_API_KEY or OPENAI_API_KEY), so it is in no process list, file or page.
 """
 

@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from locustfiles._errors import StreamError, accounted, shown
+from locustfiles._errors import StreamError, accounted, reason, shown
 from locustfiles._http import BODY_BYTES_SHOWN, refusal
 from locustfiles._reply import Call, Deadlines, Ending, Request, deadline, judge_end, take
 from locustfiles._sse import EVENT_BYTES_MAX
@@ -181,14 +181,11 @@ class PortableTransport:
         return None
 
     def _translated(self, error: Exception, *, began: bool) -> StreamError:
-        cause: Any = error.args[0] if error.args else error
-        reason = getattr(cause, "reason", None) or cause
-        said = reason.args[-1] if isinstance(reason, Exception) and reason.args else reason
-        text = str(said).rpartition(": ")[2]
-        text = shown(text or type(error).__name__, 160)
+        text = reason(error)
+        had_connection = bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ProtocolError)
         if isinstance(error, requests.exceptions.SSLError):
             return StreamError("tls", f"{self.origin}: {text}")
-        if began or isinstance(cause, urllib3.exceptions.ProtocolError):  # there was a connection
+        if began or had_connection:
             return StreamError("truncated", f"connection lost: {text}")
         if isinstance(error, requests.ConnectionError | requests.Timeout):
             return StreamError("connect", f"no connection to {self.origin}: {text}")

@@ -11,7 +11,7 @@ import gevent
 import requests
 import urllib3
 
-from locustfiles._errors import shown
+from locustfiles._errors import reason, shown
 from locustfiles._options import api_headers
 from locustfiles._scrape import MetricsLog, ServerCounts, counts, read_metrics
 
@@ -122,14 +122,8 @@ def _explained(url: str) -> Iterator[None]:
     try:
         yield
     except requests.exceptions.SSLError as error:
-        raise TargetError(f"{url}: TLS failed ({_reason(error)})") from None
+        raise TargetError(f"{url}: TLS failed ({reason(error)})") from None
     except requests.exceptions.Timeout:
         raise TargetError(f"{url}: no answer within {LOOK_S:g} s") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
-        raise TargetError(f"{url}: cannot be reached ({_reason(error)})") from None
-
-
-def _reason(error: Exception) -> str:
-    cause = error.args[0] if error.args else error
-    cause = getattr(cause, "reason", None) or cause
-    return shown(str(cause).rpartition(": ")[2] or type(error).__name__, 160)
+        raise TargetError(f"{url}: cannot be reached ({reason(error)})") from None

@@ -279,6 +279,7 @@ def _init(environment: Any, **_: Any) -> None:
     environment.events.test_start.add_listener(_start)
     environment.events.test_stop.add_listener(_stop)
     environment.events.report_to_master.add_listener(_report)
+    gevent.get_hub().loop.update_now()  # the imports took a second, by which --run-time would end early
 
 
 _events: Any = events  # untyped upstream

@@ -20,8 +20,8 @@ from locustfiles._workload import WorkloadError
 PROXIES = ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY")
 
 
-def open_transport(target: str, settings: Settings) -> WireTransport | PortableTransport:
-    """Choose the transport: the wire where it can go (plain http, no proxy), else the portable one.
+def choose_transport(target: str, settings: Settings) -> str:
+    """Return which transport goes to the target: the wire where it can (plain http, no proxy).
 
     Raises WorkloadError where the target is no URL, or the wire was asked for and cannot go there.
     """
@@ -35,8 +35,16 @@ def open_transport(target: str, settings: Settings) -> WireTransport | PortableT
     wire_fits = url.scheme == "http" and not any(os.environ.get(name) for name in PROXIES)
     if settings.transport == "wire" and url.scheme == "https":
         raise WorkloadError("--transport: found wire for an https host, expected portable or auto")
-    if settings.transport == "wire" or (settings.transport == "auto" and wire_fits):
-        return WireTransport(url.hostname, port or 80)
+    if settings.transport == "auto":
+        return "wire" if wire_fits else "portable"
+    return settings.transport
+
+
+def open_transport(target: str, settings: Settings) -> WireTransport | PortableTransport:
+    """Make the transport that choose_transport names; raises what it raises."""
+    url = urlsplit(target)
+    if choose_transport(target, settings) == "wire":
+        return WireTransport(str(url.hostname), url.port or 80)
     return PortableTransport(f"{url.scheme}://{url.netloc.rpartition('@')[2]}", verify=settings.verify)
 
 

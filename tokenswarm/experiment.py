@@ -207,7 +207,7 @@ def _watch(
         except subprocess.TimeoutExpired:
             rows = _timeline(directory / "timeline.csv")
             elapsed_s = int(rows[-1]["unix_s"]) - int(rows[0]["unix_s"]) + 1 if rows else 0
-            show(Progress(server.name, elapsed_s, total_s, rows[-1] if rows else {}))
+            show(Progress(server.name, elapsed_s, total_s, rows[-2] if len(rows) > 1 else {}))
         else:
             return
 

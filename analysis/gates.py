@@ -1,0 +1,249 @@
+"""Validity gates: was the instrument fit to measure this run? One gate that fails makes it INVALID.
+
+Thresholds: a late or lossy generator must not be mistaken for a slow server. Each gate prints what it found
+and its limit, whether it holds or not, so that a green run shows why it may be believed.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .histogram import Histogram
+from .objective import Evidence
+from .rundir import Run, window_intervals, window_timeline
+from .samples import rank_quantile
+from .sla import POOLED_METRICS, Sla
+
+MAX_COALESCED_SHARE = 0.05
+MAX_CLOCK_JUMP_NS = 10**6
+MIN_STARTED_SHARE = 0.99
+MAX_CPU_SHARE = 0.9
+CPU_SUSTAINED_S = 3
+MAX_TOKENS_PER_CHUNK = 1.05
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One check of the instrument. Only `severity` "invalid" makes a run INVALID where `ok` is False."""
+
+    name: str
+    found: str
+    limit: str
+    ok: bool
+    severity: str  # invalid | warning | note
+
+    def line(self) -> str:
+        """Return the gate as one printed line."""
+        light = "ok" if self.ok else self.severity
+        return f"{light}: {self.name}: found {self.found}, limit {self.limit}"
+
+
+def check(run: Run, evidence: Evidence, sla: Sla) -> tuple[Gate, ...]:
+    """Check every gate of a run, in the order of printing."""
+    return (
+        *_complete(run),
+        *_accounting(run),
+        *_lateness(run, evidence, sla),
+        *_times(run, evidence),
+        *_load(run),
+        *_server(run),
+    )
+
+
+def _complete(run: Run) -> list[Gate]:
+    workers = run.meta["workers"]
+    lost, seen = workers.get("lost") or [], workers.get("seen") or []
+    found = f"{len(seen)} of {workers.get('expected', '?')} seen, {len(lost)} lost"
+    if lost:
+        found += f" ({'; '.join(_lost_worker(entry) for entry in lost)})"
+    start, end = run.window_ns
+    return [
+        _gate("complete", "; ".join(run.damage) or "yes", "yes", ok=not run.damage),
+        _gate("window", f"{(end - start) / 1e9:.1f} s", "> 0 s", ok=end > start),
+        _gate("workers", found, "all seen, none lost", ok=not lost and len(seen) == workers.get("expected")),
+    ]
+
+
+def _lost_worker(entry: Any) -> str:
+    if not isinstance(entry, dict):
+        return str(entry)
+    return f"{entry.get('worker')} with {entry.get('in_flight', '?')} in flight: {entry.get('detail', '')}"
+
+
+def _accounting(run: Run) -> list[Gate]:
+    accounts, rows = run.meta["accounting"], len(run.requests)
+    records = accounts.get("records")
+    gaps = int(run.requests.gaps.sum())
+    pooled = sum(interval.histogram.count for interval in run.logs.get("itl", ()))
+    duplicates, foreign = accounts.get("duplicate_reports", 0), accounts.get("foreign_reports", 0)
+    return [
+        _gate(
+            "unaccounted",
+            _number(accounts.get("unaccounted")),
+            "0",
+            ok=not accounts.get("unaccounted"),
+        ),
+        _gate(
+            "reports missing",
+            _number(accounts.get("missing_reports")),
+            "0",
+            ok=not accounts.get("missing_reports"),
+        ),
+        _equation("records = rows", records, rows, "reported", "in requests.csv"),
+        _equation("gaps = itl.hlog", gaps, pooled, "in requests.csv", "in itl.hlog"),
+        _gate(
+            "extra reports",
+            f"{duplicates} repeated, {foreign} foreign" if duplicates or foreign else "0",
+            "none",
+            ok=not duplicates and not foreign,
+            severity="note",
+        ),
+    ]
+
+
+def _lateness(run: Run, evidence: Evidence, sla: Sla) -> list[Gate]:
+    gates = []
+    limits = sla.limits()
+    if run.meta["load"].get("loop") == "open":
+        tightest = min((limit.limit_ns for limit in limits), default=math.inf)
+        limit_ns = max(1e6, min(5e6, tightest / 10))
+        lag = evidence.sample("dispatch_lag").worst()
+        p99 = rank_quantile(lag, 0.99) if len(lag) else math.nan
+        gates.append(_gate("dispatch lag p99", _ms(p99), _ms(limit_ns), ok=not p99 > limit_ns))
+    coalesced, chunks = int(evidence.frame.coalesced.sum()), int(evidence.frame.chunks.sum())
+    share = coalesced / chunks if chunks else 0.0
+    crowded = share > MAX_COALESCED_SHARE
+    tightest = min(
+        (limit.limit_ns for limit in limits if limit.metric in {*POOLED_METRICS, "max_gap", "tpot"}),
+        default=0,
+    )
+    limit_ns = max(2e6, tightest / 10)
+    lag_p50, lag_p99 = _read_lag_ns(run)
+    # A kernel timestamp is not bent by a late read, unless reads were so late that chunks shared one.
+    bends = crowded or run.meta.get("clock") != "kernel"
+    gates.append(
+        _gate(
+            "read lag p99",
+            f"{_ms(lag_p99)}, p50 {lag_p50 / 1e6:.2g}",
+            _ms(limit_ns),
+            ok=lag_p99 <= limit_ns,
+            severity="invalid" if bends else "warning",
+        )
+    )
+    gates.append(_gate("coalesced chunks", f"{share:.2%}", f"{MAX_COALESCED_SHARE:.0%}", ok=not crowded))
+    return gates
+
+
+def _read_lag_ns(run: Run) -> tuple[float, float]:
+    """Return p50 and p99 of the delay from the kernel's receive time to our read, over the window."""
+    pooled = Histogram()
+    for interval in window_intervals(run, "lag"):
+        pooled.merge(interval.histogram)
+    if pooled.count:
+        return pooled.quantile(0.5), pooled.quantile(0.99)
+    instrument = run.meta["instrument"]
+    return float(instrument.get("lag_p50_ns") or 0), float(instrument.get("lag_p99_ns") or 0)
+
+
+def _times(run: Run, evidence: Evidence) -> list[Gate]:
+    jumps = evidence.frame.clock_jump_ns.abs().to_numpy()
+    worst = int(jumps.max(initial=0))
+    jumped = int((jumps > MAX_CLOCK_JUMP_NS).sum())
+    busiest = window_timeline(run).cpu_share_max.to_numpy()
+    windows = (
+        np.lib.stride_tricks.sliding_window_view(busiest, CPU_SUSTAINED_S)
+        if len(busiest) >= CPU_SUSTAINED_S
+        else np.zeros((0, 1))
+    )
+    sustained = float(np.nanmax(windows.min(axis=1), initial=0.0))
+    ok = evidence.frame[(evidence.frame.outcome == "ok") & evidence.frame.output_tokens.notna()]
+    per_chunk = float(ok.output_tokens.sum() / max(1, ok.chunks.sum()))
+    clock = str(run.meta.get("clock"))
+    return [
+        _gate(
+            "clock jumps", f"{jumped:,}, worst {worst / 1e6:.2g} ms", _ms(MAX_CLOCK_JUMP_NS), ok=not jumped
+        ),
+        _gate("clock source", clock, "kernel", ok=clock == "kernel", severity="note"),
+        _gate(
+            f"CPU, sustained {CPU_SUSTAINED_S} s",
+            f"{sustained:.0%}",
+            f"{MAX_CPU_SHARE:.0%}",
+            ok=sustained <= MAX_CPU_SHARE,
+            severity="warning",
+        ),
+        _gate(
+            "tokens per chunk",
+            f"{per_chunk:.2f}",
+            f"{MAX_TOKENS_PER_CHUNK}",
+            ok=per_chunk <= MAX_TOKENS_PER_CHUNK,
+            severity="note",
+        ),
+    ]
+
+
+def _load(run: Run) -> list[Gate]:
+    """Check that an open loop started what it had offered; a closed loop offers nothing by plan."""
+    timeline = window_timeline(run)
+    offered, started = timeline.offered.sum(), timeline.started.sum()
+    if run.meta["load"].get("loop") != "open" or not offered:
+        return []
+    share = started / offered
+    found = f"{int(started):,} of {int(offered):,}"
+    return [_gate("started of offered", found, f">= {MIN_STARTED_SHARE:.0%}", ok=share >= MIN_STARTED_SHARE)]
+
+
+def _server(run: Run) -> list[Gate]:
+    """Compare with the server's own counts: equal where all went well, at least ours where some failed."""
+    counts = run.meta.get("server_counts")
+    if not isinstance(counts, dict):
+        return [_gate("requests = server's", "not scraped", "equal", ok=True, severity="note")]
+    severity = "invalid" if counts.get("exclusive") else "note"
+    frame = run.requests
+    ok = frame[frame.outcome == "ok"]
+    failed = len(frame) - len(ok)
+    tokens = int(ok.output_tokens.sum())
+    gates = []
+    # vLLM counts each of n choices as a request of its own.
+    choices = int(run.meta.get("workload", {}).get("choices") or 1)
+    pairs = [
+        ("requests", len(ok) * choices, counts.get("requests")),
+        ("tokens", tokens, counts.get("generation_tokens")),
+    ]
+    for name, client, server in pairs:
+        if server is None or (name == "tokens" and ok.output_tokens.isna().any()):
+            gates.append(_gate(f"{name} = server's", "unknown", "equal", ok=True, severity="note"))
+            continue
+        found = f"client {client:,}, server {server:,}" if client != server else f"{client:,} both"
+        # A request that failed here may have been served in part, and the server counts that part.
+        in_part = failed * choices if name == "requests" else math.inf if failed else 0
+        limit = f"equal ({failed:,} failed here)" if failed else "equal"
+        gates.append(
+            _gate(
+                f"{name} = server's",
+                found,
+                limit,
+                ok=client <= server <= client + in_part,
+                severity=severity,
+            )
+        )
+    return gates
+
+
+def _equation(name: str, left: Any, right: int, left_is: str, right_is: str) -> Gate:
+    if left == right:
+        return _gate(name, f"{left:,} both", "equal", ok=True)
+    return _gate(name, f"{_number(left)} {left_is}, {right:,} {right_is}", "equal", ok=False)
+
+
+def _gate(name: str, found: str, limit: str, *, ok: bool, severity: str = "invalid") -> Gate:
+    return Gate(name, found, limit, bool(ok), severity)
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "unknown"
+
+
+def _ms(value_ns: float) -> str:
+    return "none" if math.isnan(value_ns) else f"{value_ns / 1e6:.3g} ms"

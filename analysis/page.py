@@ -1,0 +1,357 @@
+"""One A4 page on which a person finds the decision in ten seconds, and why it may be believed.
+
+From top to bottom: the word that decides, the objectives with their bounds, three charts, the instrument's
+gates, and where the figures come from. All positions are shares of the page, counted from its bottom left.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from .charts import (
+    A4_IN,
+    FAINT,
+    INK,
+    RUNS,
+    SOFT,
+    STATUS,
+    TIMELINE_KEY,
+    Axes,
+    Figure,
+    Judged,
+    draw_itl,
+    draw_timeline,
+    draw_ttft,
+    shortened,
+    style,
+    watermark,
+    width_in,
+    wrapped,
+)
+from .gates import Gate
+from .objective import ObjectiveResult, percent
+from .rundir import Run
+from .verdict import INVALID, Verdict
+
+LEFT, RIGHT = 0.06, 0.96
+GATE_LINE = 0.0108
+NAME_SHARE = 0.29  # of a column of gates
+LETTERS = "AB"
+
+
+def page(judged: Sequence[Judged]) -> Figure:
+    """Lay out the page for one run or two."""
+    with style():
+        made = Figure(figsize=A4_IN)
+        top = _header(made, judged)
+        top = _verdicts(made, judged, top)
+        top = _objectives(made, judged, top - 0.012)
+        bottom = _provenance(made, judged)
+        bottom = _instrument(made, judged, bottom + 0.012)
+        _charts(made, judged, top - 0.016, bottom + 0.02)
+        watermark(made, judged)
+    return made
+
+
+def _header(made: Figure, judged: Sequence[Judged]) -> float:
+    top = 0.985
+    if any(verdict.simulated for _, verdict in judged):
+        box = _box(made, (0, 0.972, 1, 0.028), "#E69F00")
+        words = "SIMULATED: figures of the simulator, not of a model"
+        box.text(0.5, 0.47, words, fontsize=12, weight="bold", color="black", ha="center", va="center")
+        top = 0.966
+    sla = " and ".join(dict.fromkeys(verdict.sla for _, verdict in judged))
+    made.text(LEFT, top - 0.014, "Tokenswarm", fontsize=13, weight="bold", va="center")
+    made.text(RIGHT, top - 0.014, shortened(f"SLA {sla}", 10, 5), fontsize=10, va="center", ha="right")
+    return top - 0.03
+
+
+def _box(made: Figure, place: tuple[float, float, float, float], color: str) -> Axes:
+    box = made.add_axes(place)
+    box.set(xticks=[], yticks=[], facecolor=color, xlim=(0, 1), ylim=(0, 1))
+    for spine in box.spines.values():
+        spine.set_visible(False)
+    return box
+
+
+def _verdicts(made: Figure, judged: Sequence[Judged], top: float) -> float:
+    """Draw the word that decides, the run's name and the reason; two runs share the width."""
+    if len(judged) == 1:
+        _word(made, judged[0][1], (LEFT, top - 0.085, 0.33, 0.085))
+        _words(made, judged[0], judged[0][1].name, (LEFT + 0.35, RIGHT), top + 0.002)
+        return top - 0.085
+    width = (RIGHT - LEFT - 0.02) / 2
+    for i, one in enumerate(judged):
+        left = LEFT + i * (width + 0.02)
+        _word(made, one[1], (left, top - 0.046, width, 0.046))
+        _words(made, one, f"{LETTERS[i]}  {one[1].name}", (left, left + width), top - 0.05)
+    return top - 0.128
+
+
+def _word(made: Figure, verdict: Verdict, place: tuple[float, float, float, float]) -> None:
+    color, ink, symbol = STATUS[verdict.status]
+    word = f"{symbol} {verdict.status}"
+    size = min(27.0, 20 * place[2] * A4_IN[0] * 0.8 / width_in(word, 20))  # bold is a fifth wider
+    _box(made, place, color).text(
+        0.5, 0.47, word, fontsize=size, weight="bold", color=ink, ha="center", va="center"
+    )
+
+
+def _words(made: Figure, one: Judged, name: str, across: tuple[float, float], top: float) -> None:
+    run, verdict = one
+    left, room = across[0], (across[1] - across[0]) * A4_IN[0]
+    made.text(left, top - 0.004, shortened(name, 12, room * 0.88), fontsize=12, weight="bold", va="top")
+    more = f"  (and {len(verdict.reasons) - 1} more)" if len(verdict.reasons) > 1 else ""
+    lines = wrapped(verdict.reasons[0] + more, 9, room, 3)
+    for number, line in enumerate(lines):
+        made.text(left, top - 0.027 - 0.0145 * number, line, fontsize=9, va="top")
+    load = shortened(_load(run, verdict), 8, room)
+    made.text(left, top - 0.027 - 0.0145 * len(lines), load, fontsize=8, va="top", color=SOFT)
+
+
+def _load(run: Run, verdict: Verdict) -> str:
+    load, n = run.meta["load"], sum(scenario.n for scenario in verdict.scenarios)
+    seconds = (verdict.window_end_unix_ns - verdict.window_start_unix_ns) / 1e9
+    kind = f"closed loop, users: {load.get('users')}"
+    if verdict.loop == "open":
+        kind = f"open loop, {load.get('arrivals') or 'planned'}"
+    rate = f", {n / seconds:.3g} requests/s" if seconds > 0 else ""
+    return f"{kind}{rate}, n = {n:,} in {seconds:,.0f} s"
+
+
+_HEADS = ((LEFT, "objective", "left"), (0.43, "observed", "left"), (0.645, "bad, 95 % bounds", "left"))
+_MORE_HEADS = ((0.83, "allowed", "right"), (RIGHT, "n  (worth)", "right"))
+
+
+def _objectives(made: Figure, judged: Sequence[Judged], top: float) -> float:
+    """Draw a line per objective and run: observed, bounds against what is allowed, n."""
+    texts = list(dict.fromkeys(result.text for _, verdict in judged for result in verdict.objectives))
+    count = len(texts) * len(judged)
+    line = min(0.018 if len(judged) == 1 else 0.0155, 0.30 / (count + 1))
+    bottom = top - line * (count + 1)
+    for x, head, align in _HEADS + _MORE_HEADS:
+        made.text(x, top - 0.4 * line, head, fontsize=7.5, color=SOFT, ha=align, va="center")
+    rules = made.add_axes((LEFT, 0, RIGHT - LEFT, 1), ylim=(0, 1))
+    rules.axis("off")
+    axis = made.add_axes((0.53, bottom, 0.105, top - line - bottom))
+    axis.set(xscale="log", xlim=(0.02, 50), ylim=(count - 0.5, -0.5), yticks=[])
+    axis.axis("off")
+    axis.axvline(1, color=INK, linewidth=1.2)
+    made.text(0.5825, top - 0.4 * line, "good │ bad", fontsize=7.5, color=SOFT, ha="center", va="center")
+    for number, text in enumerate(texts):
+        y = top - line * (number * len(judged) + 1)
+        rules.axhline(y, color=FAINT, linewidth=0.6)
+        for i, (_, verdict) in enumerate(judged):
+            result = next((one for one in verdict.objectives if one.text == text), None)
+            if result is None:
+                continue
+            row = number * len(judged) + i
+            _objective(made, result, top - line * (row + 1.5), line, invalid=verdict.status == INVALID)
+            _interval(axis, row, result, i)
+            if len(judged) > 1:
+                made.text(
+                    0.415,
+                    top - line * (row + 1.5),
+                    LETTERS[i],
+                    fontsize=min(8, line * 560),
+                    va="center",
+                    color=SOFT,
+                )
+        _objective_text(made, text, y - 0.5 * line, line)
+    return bottom
+
+
+def _objective_text(made: Figure, text: str, y: float, line: float) -> None:
+    room = (0.41 - LEFT - 0.03) * A4_IN[0]
+    size = _fitting(text, min(9.5, line * 560), room)
+    made.text(LEFT + 0.026, y, shortened(text, size, room), fontsize=size, va="center")
+
+
+def _fitting(text: str, size_pt: float, room_in: float) -> float:
+    """Return the size at which a text fits, 6 pt at least."""
+    return max(6.0, min(size_pt, 0.99 * size_pt * room_in / width_in(text, size_pt)))
+
+
+def _objective(made: Figure, result: ObjectiveResult, y: float, line: float, *, invalid: bool) -> None:
+    """Draw one result; an INVALID run's figures are grey, since they prove nothing."""
+    size = min(9.5, line * 560)
+    color, on_color, symbol = (FAINT, SOFT, STATUS[result.status][2]) if invalid else STATUS[result.status]
+    ink = SOFT if invalid else INK
+    mark = {"facecolor": color, "edgecolor": "none", "boxstyle": "round,pad=0.15"}
+    made.text(
+        LEFT + 0.009,
+        y,
+        symbol,
+        fontsize=size - 1,
+        weight="bold",
+        color=on_color,
+        ha="center",
+        va="center",
+        bbox=mark,
+    )
+    made.text(0.43, y, _observed(result), fontsize=size, weight="bold", va="center", color=ink)
+    bounds = _bounds(result)
+    fitting = _fitting(bounds, size - 0.5, 0.118 * A4_IN[0])
+    made.text(0.645, y, bounds, fontsize=fitting, va="center", color=ink)
+    allowed = "" if result.allowed is None else _figure(result, result.allowed)
+    made.text(0.83, y, allowed, fontsize=size - 0.5, va="center", ha="right", color=SOFT)
+    worth = "" if result.n_eff is None else f"  ({result.n_eff:,.0f})"
+    made.text(RIGHT, y, f"{result.n:,}{worth}", fontsize=size - 0.5, va="center", ha="right", color=ink)
+
+
+def _interval(ax: Axes, y: float, result: ObjectiveResult, run: int) -> None:
+    """Draw the interval of the bad share, relative to the allowed one, on a logarithmic axis around 1."""
+    if result.bound_high is None or result.bound_low is None or not result.allowed:
+        return
+    left, right = ax.get_xlim()
+    low, high = (
+        min(max(bound / result.allowed, left), right) for bound in (result.bound_low, result.bound_high)
+    )
+    color, _, marker = RUNS[run]
+    ax.plot([low, high], [y, y], color=color, linewidth=4, solid_capstyle="butt")
+    middle = result.observed_ok_only or 0.0 if result.statistic == "mean" else (result.bad or 0) / result.n
+    if left < middle / result.allowed < right:
+        ax.plot([middle / result.allowed], [y], marker, color="white", markeredgecolor=color, markersize=5)
+
+
+def _observed(result: ObjectiveResult) -> str:
+    if result.observed is None:
+        return "none"
+    if result.unit == "share":
+        return percent(result.observed)
+    return "failed" if result.observed == float("inf") else f"{result.observed:.4g} ms"
+
+
+def _bounds(result: ObjectiveResult) -> str:
+    if result.bound_low is None or result.bound_high is None:
+        return "no interval"
+    low, high = _figure(result, result.bound_low), _figure(result, result.bound_high)
+    number, unit = low.rsplit(" ", 1)
+    if unit == "%" and 0 < result.bound_low < 1e-4:
+        number = "<0.01"
+    return f"{number} to {high}"
+
+
+def _figure(result: ObjectiveResult, bound: float) -> str:
+    return f"{bound:,.4g} ms" if result.statistic == "mean" else percent(bound)
+
+
+def _charts(made: Figure, judged: Sequence[Judged], top: float, bottom: float) -> None:
+    """Share the room between the distributions and the timeline."""
+    names = [""] if len(judged) == 1 else [f"{letter}  " for letter in LETTERS]
+    below = 0.03 + 0.012 * len(judged)
+    high = (top - bottom) * 0.52 - below - 0.02
+    draw_ttft(made.add_axes((LEFT + 0.03, top - 0.02 - high, 0.40, high)), judged, names)
+    draw_itl(made.add_axes((0.56, top - 0.02 - high, RIGHT - 0.56, high)), judged, names)
+    top -= high + below + 0.02
+    made.text(LEFT, top - 0.008, "Timeline, s", fontsize=10, weight="bold", va="center")
+    made.text(RIGHT, top - 0.008, TIMELINE_KEY, fontsize=7, color=SOFT, va="center", ha="right")
+    top -= 0.034
+    high = (top - bottom - 0.04) / 2
+    left, width = LEFT + 0.03, 0.40
+    boxes = [(x, y, width, high) for y in (top - high, bottom) for x in (left, RIGHT - width)]
+    draw_timeline([made.add_axes(box) for box in boxes], judged)
+
+
+def _instrument(made: Figure, judged: Sequence[Judged], bottom: float) -> float:
+    height = GATE_LINE * -(-len(_gate_names(judged)) // 2)
+    _draw_gates(made.add_axes((LEFT, bottom, RIGHT - LEFT, height)), judged)
+    title = (
+        "Instrument: may this run be believed?"
+        if len(judged) == 1
+        else "Instrument: may A and B be believed?"
+    )
+    made.text(LEFT, bottom + height + 0.012, title, fontsize=10, weight="bold", va="center")
+    return bottom + height + 0.024
+
+
+def _draw_gates(ax: Axes, judged: Sequence[Judged], columns: int = 2) -> None:
+    """Draw the instrument box: every gate, a light and what was found per run; the limit where it failed."""
+    names = _gate_names(judged)
+    rows = -(-len(names) // columns)
+    ax.set(xlim=(0, columns), ylim=(rows - 0.4, -0.6))
+    ax.axis("off")
+    column_in = ax.get_window_extent().width / ax.figure.dpi / columns
+    share = (0.98 - NAME_SHARE) / len(judged)
+    for number, name in enumerate(names):
+        column, row = divmod(number, rows)
+        ax.text(column, row, shortened(name, 7, (NAME_SHARE - 0.03) * column_in), va="center", fontsize=7)
+        for i, (_, verdict) in enumerate(judged):
+            gate = next((gate for gate in verdict.gates if gate.name == name), None)
+            if gate is None:
+                continue
+            at = column + NAME_SHARE + i * share
+            light, color, size = _light(gate)
+            ax.plot([at], [row], light, color=color, markersize=size, clip_on=False)
+            text = gate.found if gate.ok else f"{gate.found}, limit {gate.limit}"
+            room_in = (share - 0.035) * column_in
+            weight = "normal" if gate.ok else "bold"
+            text = shortened(text, 7 if gate.ok else 8, room_in)  # bold is wider
+            ax.text(at + 0.02, row, text, va="center", fontsize=7, weight=weight)
+
+
+def _gate_names(judged: Sequence[Judged]) -> list[str]:
+    """Return the names of all gates of all runs, in the order of printing."""
+    return list({gate.name: None for _, verdict in judged for gate in verdict.gates})
+
+
+def _light(gate: Gate) -> tuple[str, str, float]:
+    if gate.ok:
+        return "o", STATUS["PASS"][0], 4.5
+    return {"invalid": ("X", STATUS["FAIL"][0], 7.0), "warning": ("^", RUNS[1][0], 6.0)}.get(
+        gate.severity, ("o", SOFT, 3.5)
+    )
+
+
+def _provenance(made: Figure, judged: Sequence[Judged]) -> float:
+    """Print where the figures come from, in small type at the foot; return where it ends."""
+    room = (RIGHT - LEFT) * A4_IN[0]
+    lines: list[str] = []
+    for letter, (run, verdict) in zip(LETTERS, judged, strict=False):
+        before = f"{letter}: " if len(judged) > 1 else ""
+        lines.extend(wrapped(before + _origin(run.meta, verdict), 6.5, room, 2))
+    for number, line in enumerate(reversed(lines)):
+        made.text(LEFT, 0.016 + 0.01 * number, line, fontsize=6.5, va="bottom", color=SOFT)
+    return 0.016 + 0.01 * len(lines)
+
+
+def _origin(meta: Mapping[str, Any], verdict: Verdict) -> str:
+    target, load, versions = meta["target"], meta["load"], meta.get("versions") or {}
+    start = datetime.fromtimestamp(verdict.window_start_unix_ns / 1e9, UTC)
+    end = datetime.fromtimestamp(verdict.window_end_unix_ns / 1e9, UTC)
+    parts = {
+        "run": verdict.run,
+        "model": target.get("model"),
+        "target": f"{target.get('url')}{target.get('endpoint') or ''}",
+        "server": target.get("server"),
+        "window": f"{start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC",
+        "seed": load.get("seed"),
+        "workers": meta["workers"].get("expected"),
+        "clock": meta.get("clock"),
+        "transport": meta.get("transport"),
+        "tokenswarm": meta.get("tokenswarm"),
+        **{name: versions.get(name) for name in ("locust", "python", "system")},
+    }
+    return ", ".join(f"{key} {value}" for key, value in parts.items() if value is not None)
+
+
+def chart_figures(judged: Sequence[Judged]) -> dict[str, Figure]:
+    """Return the charts as figures of their own, by file name."""
+    made = {}
+    with style():
+        names = [f"{shortened(verdict.name, 8, 2.4)}: " for _, verdict in judged]
+        for name, draw in (("ttft", draw_ttft), ("itl", draw_itl)):
+            made[name] = Figure(figsize=(7.0, 4.2))
+            draw(made[name].add_axes((0.09, 0.25, 0.87, 0.64)), judged, names)
+        made["timeline"] = Figure(figsize=(8.0, 5.0))
+        boxes = [(left, bottom, 0.41, 0.33) for bottom in (0.57, 0.08) for left in (0.07, 0.56)]
+        draw_timeline([made["timeline"].add_axes(box) for box in boxes], judged)
+        made["timeline"].text(0.07, 0.96, f"Timeline, s    ({TIMELINE_KEY})")
+        made["instrument"] = Figure(figsize=(8.0, 2.4))
+        _draw_gates(made["instrument"].add_axes((0.03, 0.04, 0.94, 0.82)), judged)
+        made["instrument"].text(
+            0.03, 0.92, "Instrument: " + "   ".join(verdict.name for _, verdict in judged)
+        )
+        for figure in made.values():
+            watermark(figure, judged)
+    return made

@@ -1,0 +1,237 @@
+"""From requests to counts of bad events, with what they are worth as independent ones.
+
+A value is known as an interval [low, high]: a failed request's latency is infinite; one that the end of
+the run cancelled lasted at least that long; an ok answer that lacks a figure (no usage, no visible text) is
+undecided, from 0 to infinity. What is undecided is good in one bound and bad in the other.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .histogram import Histogram, Interval, bin_low
+from .sla import Limit
+from .statistics import (
+    BATCH_TAU,
+    BATCHES,
+    MIN_CLUSTERS,
+    FloatArray,
+    autocorrelation_time,
+    cluster_effect,
+    small_sample_factor,
+)
+
+BoolArray = NDArray[np.bool_]
+
+MIN_OWN_EVENTS = 50
+"""Dependence is also estimated at the sample's own quantile, where at least so many values lie above it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A metric's values (ns), one per request in due order; all arrays have that length.
+
+    `defined` is False where the metric has no value (the gaps of a one-token answer): such a request is
+    neither good nor bad. `error_ns` is how far the clock moved during the request.
+    """
+
+    low: FloatArray
+    high: FloatArray
+    error_ns: FloatArray
+    ok: BoolArray
+    defined: BoolArray
+
+    def beyond(self, limit: Limit) -> tuple[BoolArray, BoolArray]:
+        """Return (certainly beyond the limit, possibly beyond it), False where not defined."""
+        low, high = self.low - self.error_ns, self.high + self.error_ns
+        if limit.strict:
+            return self.defined & (low >= limit.limit_ns), self.defined & (high >= limit.limit_ns)
+        return self.defined & (low > limit.limit_ns), self.defined & (high > limit.limit_ns)
+
+    def worst(self) -> FloatArray:
+        """Return the values with everything undecided as infinite, in due order."""
+        return self.high[self.defined]
+
+    def of_ok(self) -> FloatArray:
+        """Return the known values of ok requests, in due order."""
+        known = self.defined & self.ok & np.isfinite(self.high)
+        return self.high[known]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Bad events of n, and what n is worth: n_eff for the bounds, `independent` for whether to give any."""
+
+    n: int
+    bad: int  # certainly
+    undecided: int
+    n_eff: float
+    independent: float  # requests divided by tau, or clusters
+    needed: int
+    unit: str
+
+    @property
+    def refusal(self) -> str:
+        """Why there is no interval; empty where there is one."""
+        if self.independent >= self.needed:
+            return ""
+        return refusal(self.independent, self.unit, self.needed)
+
+
+def refusal(independent: float, unit: str, needed: int) -> str:
+    """Say why there is no interval."""
+    return f"no valid interval: worth {math.floor(independent)} independent {unit}, needs {needed}"
+
+
+def request_sample(frame: pd.DataFrame, metric: str) -> Sample:
+    """Return the sample of a metric that has one value per request."""
+    ok = (frame.outcome == "ok").to_numpy()
+    cancelled = (frame.outcome == "cancelled").to_numpy()
+    value, defined, final = _values(frame, metric)
+    known = ~np.isnan(value)
+    low = np.where(ok, np.where(known, value, 0.0), np.inf)
+    high = np.where(ok & known, value, np.inf)
+    low = np.where(cancelled, np.where(known, value, _waited(frame, metric)), low)
+    high = np.where(cancelled & known & final, value, high)
+    if metric == "dispatch_lag":  # the generator's own figure: known once sent, whatever came after
+        low, high, defined = value, value, known
+        return Sample(low, high, np.zeros(len(frame)), ok, defined)
+    error_ns = np.abs(frame.clock_jump_ns.to_numpy(dtype=np.float64))
+    return Sample(low, high, error_ns, ok, defined | ~(ok | cancelled))
+
+
+def _values(frame: pd.DataFrame, metric: str) -> tuple[FloatArray, BoolArray, bool]:
+    """Return (value or NaN, whether the metric exists there, whether a cancelled one's value is final)."""
+    sent, first, last = (
+        frame[name].to_numpy(dtype=np.float64) for name in ("sent_ns", "first_ns", "last_ns")
+    )
+    tokens = frame.output_tokens.to_numpy(dtype=np.float64)
+    defined = np.ones(len(frame), dtype=bool)
+    if metric == "tpot":
+        ended = np.where(frame.outcome == "ok", last, np.nan)
+        return (ended - first) / np.where(tokens >= 2, tokens - 1, np.nan), ~(tokens < 2), False
+    if metric == "max_gap":
+        return frame.gap_max_ns.to_numpy(dtype=np.float64), frame.gaps.to_numpy() > 0, False
+    if metric == "e2e":
+        return frame.end_ns.to_numpy(dtype=np.float64), defined, False
+    visible = frame.visible_ns.to_numpy(dtype=np.float64)
+    times = {"ttft": first, "ttft_sent": first - sent, "ttfo": visible, "dispatch_lag": sent}
+    return times[metric], defined, True
+
+
+def _waited(frame: pd.DataFrame, metric: str) -> FloatArray:
+    """Return what a request that was cancelled without the value has waited for it at least."""
+    end: FloatArray = frame.end_ns.to_numpy(dtype=np.float64)
+    if metric in {"ttft", "ttfo"}:
+        return end
+    if metric == "ttft_sent":
+        waited: FloatArray = np.nan_to_num(end - frame.sent_ns.to_numpy(dtype=np.float64))
+        return waited
+    return np.zeros(len(frame))
+
+
+def rank_quantile(values: FloatArray, q: float) -> float:
+    """Return the value of rank ceil(q * n); values may be infinite. Raises ValueError without any."""
+    if not len(values):
+        raise ValueError("no values have no quantiles")
+    rank = max(1, math.ceil(round(q * len(values), 6)))
+    return float(np.partition(values, rank - 1)[rank - 1])
+
+
+def share_tally(bad: BoolArray, possible: BoolArray, own: Sequence[FloatArray], allowed: float) -> Tally:
+    """Count bad requests in due order; `own` are the values whose own quantile shows the dependence too.
+
+    deff = the largest autocorrelation time of: the indicator at the limit, and the indicators of `own`
+    beyond their own quantile. So a sample without a single bad event still knows its dependence.
+    """
+    n = len(bad)
+    tau = max(
+        [autocorrelation_time(bad), autocorrelation_time(possible), *(_own_tau(v, allowed) for v in own)]
+    )
+    certain = int(bad.sum())
+    return Tally(
+        n=n,
+        bad=certain,
+        undecided=int(possible.sum()) - certain,
+        n_eff=n / tau,
+        independent=n / tau,
+        needed=BATCHES * BATCH_TAU,
+        unit="requests",
+    )
+
+
+def _own_share(n: float, allowed: float) -> float:
+    return max(allowed, min(MIN_OWN_EVENTS / n, 0.5))
+
+
+def _own_tau(values: FloatArray, allowed: float) -> float:
+    if not len(values):
+        return 1.0
+    threshold = rank_quantile(values, 1 - _own_share(len(values), allowed))
+    above = values >= threshold
+    return autocorrelation_time(values > threshold if above.all() else above)
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Pooled gaps by second of due time; a failed request adds one infinite gap to its second."""
+
+    seconds: tuple[tuple[Histogram, int], ...]  # (gaps, failed requests), in time order, none empty
+    pooled: Histogram
+    failed: int
+
+    @property
+    def n(self) -> int:
+        """All gaps, the infinite ones included."""
+        return self.pooled.count + self.failed
+
+    def quantile(self, q: float) -> float:
+        """Return the value (ns) of rank ceil(q * n), infinite where failures reach that far down."""
+        rank = max(1, math.ceil(round(q * self.n, 6)))
+        return math.inf if rank > self.pooled.count else self.pooled.quantile(rank / self.pooled.count)
+
+
+def pooled_gaps(intervals: Sequence[Interval], frame: pd.DataFrame, whole_s: range) -> Gaps:
+    """Gather the gaps of the window's whole seconds, over all scenarios."""
+    merged: dict[int, Histogram] = {}
+    for interval in intervals:
+        merged.setdefault(interval.second, Histogram()).merge(interval.histogram)
+    lost = (frame.due_unix_ns[~frame.outcome.isin(("ok", "cancelled"))] // 10**9).tolist()
+    failed = Counter(second for second in lost if second in whole_s)
+    pooled = Histogram()
+    for histogram in merged.values():
+        pooled.merge(histogram)
+    order = sorted(second for second in {*merged, *failed})
+    seconds = tuple((merged.get(second, Histogram()), failed[second]) for second in order)
+    return Gaps(seconds, pooled, sum(failed.values()))
+
+
+def gap_tally(gaps: Gaps, limit: Limit, allowed: float) -> Tally:
+    """Count gaps beyond the limit; clusters are seconds, and a bin that straddles the limit is undecided."""
+    at = limit.limit_ns if limit.strict else limit.limit_ns + 1
+    counted = [(*histogram.count_at_or_above(at), failed) for histogram, failed in gaps.seconds]
+    bad = np.array([certain + failed for certain, _, failed in counted], dtype=np.float64)
+    undecided = np.array([straddling for _, straddling, _ in counted], dtype=np.float64)
+    size = np.array([histogram.count + failed for histogram, failed in gaps.seconds], dtype=np.float64)
+    effects = [cluster_effect(bad, size), cluster_effect(bad + undecided, size)]
+    own = gaps.quantile(1 - _own_share(gaps.n, allowed)) if gaps.n else math.inf
+    if math.isfinite(own):
+        low = bin_low(int(own))
+        above = [histogram.count_at_or_above(low)[0] + failed for histogram, failed in gaps.seconds]
+        effects.append(cluster_effect(np.array(above, dtype=np.float64), size))
+    clusters = min(effect.clusters for effect in effects)
+    deff = max(effect.deff for effect in effects)
+    return Tally(
+        n=gaps.n,
+        bad=int(bad.sum()),
+        undecided=int(undecided.sum()),
+        n_eff=gaps.n / deff * small_sample_factor(clusters - 1) if gaps.n else 0.0,
+        independent=clusters,
+        needed=MIN_CLUSTERS,
+        unit="seconds",
+    )

@@ -1,0 +1,194 @@
+"""Bounds on the share of bad events that hold when neighbours are alike.
+
+Requests of a loaded server are not independent: one slow moment makes many of them slow. So n requests
+are worth n_eff = n / deff independent ones, and the exact binomial bounds are taken there.
+All bounds are one-sided at 95 %: the truth lies below the upper one in 95 of 100 runs, and above the
+lower one in 95 of 100.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+BATCHES = 10
+BATCH_TAU = 10
+"""An interval is given for a run of at least 10 batches, each as long as 10 autocorrelation times."""
+
+MIN_CLUSTERS = 10
+"""An interval for pooled gaps needs at least this many independent clusters of one second."""
+
+MATERIAL_RISE = 0.5
+"""A level that rose by less than half over the window is not called rising, however significant."""
+
+HALF_RISE = 0.25
+"""Each half of the window must show at least this part of the rise: a ramp-up or a step does not."""
+
+MIN_TREND_S = 20
+"""A trend needs at least so many seconds."""
+
+
+def share_bounds(bad_low: float, bad_high: float, n: float) -> tuple[float, float]:
+    """Return one-sided lower and upper 95 % bounds on a share, from at least and at most so many bad of n.
+
+    Exact binomial (Clopper and Pearson 1934) through quantiles of the beta distribution; counts may be
+    fractions, as effective counts are (Korn and Graubard 1998).
+    """
+    from scipy.special import betaincinv  # noqa: PLC0415 - costs 0.1 s that only a judge needs
+
+    lower = float(betaincinv(bad_low, n - bad_low + 1, 1 - CONFIDENCE)) if bad_low > 0 else 0.0
+    upper = float(betaincinv(bad_high + 1, n - bad_high, CONFIDENCE)) if bad_high < n else 1.0
+    return lower, upper
+
+
+def autocorrelation_time(series: NDArray[Any]) -> float:
+    """Return tau = 1 + 2 * (sum of autocorrelations), at least 1, for a series in due order.
+
+    The sum ends by Geyer's initial monotone sequence (Geyer 1992, "Practical Markov chain Monte Carlo",
+    section 3.3): pairs of neighbouring lags are added while their sum is positive and falling.
+    A constant series says nothing about dependence and counts as independent.
+    """
+    x = np.asarray(series, dtype=np.float64)
+    x = x - x.mean() if len(x) else x
+    if len(x) < 4 or not np.any(x):
+        return 1.0
+    size = 1 << (2 * len(x) - 1).bit_length()
+    spectrum = np.fft.rfft(x, size)
+    covariance = np.fft.irfft(spectrum * np.conj(spectrum), size)[: len(x)]
+    rho = covariance[: len(x) // 2 * 2] / covariance[0]
+    pairs = rho[0::2] + rho[1::2]
+    ends = np.flatnonzero(pairs <= 0)
+    positive = pairs[: ends[0]] if len(ends) else pairs
+    return max(1.0, float(2 * np.minimum.accumulate(positive).sum() - 1)) if len(positive) else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterEffect:
+    """What pooled events are worth that come in clusters: design effect and independent clusters."""
+
+    deff: float
+    clusters: float
+
+
+def cluster_effect(bad: NDArray[Any], size: NDArray[Any]) -> ClusterEffect:
+    """Return the design effect of a share pooled over clusters in time order (bad and all events of each).
+
+    Linearised variance of the ratio sum(bad) / sum(size) over the binomial one (Kish 1965, chapter 5), with
+    the clusters' own autocorrelation time as a factor. At least 1.
+    """
+    bad, size = np.asarray(bad, dtype=np.float64), np.asarray(size, dtype=np.float64)
+    total, clusters = float(size.sum()), len(size)
+    share = float(bad.sum()) / total if total else 0.0
+    if clusters < 2 or not 0 < share < 1:
+        return ClusterEffect(1.0, float(clusters))
+    residual = bad - share * size
+    tau = autocorrelation_time(residual)
+    variance = clusters / (clusters - 1) * float(residual @ residual) * tau
+    return ClusterEffect(max(1.0, variance / (total * share * (1 - share))), clusters / tau)
+
+
+def small_sample_factor(freedom: float) -> float:
+    """Return by what n_eff shrinks since its variance was estimated with so many degrees of freedom.
+
+    (z / t)^2 of the 95 % quantiles, after Korn and Graubard 1998.
+    """
+    from scipy.special import ndtri, stdtrit  # noqa: PLC0415 - as above
+
+    return float((ndtri(CONFIDENCE) / stdtrit(max(freedom, 1.0), CONFIDENCE)) ** 2)
+
+
+def samples_needed(share: float, allowed: float) -> float | None:
+    """Return the independent events that decide, if the bad share stays as observed; None if none would.
+
+    Decided means: upper bound < allowed, or lower bound >= allowed.
+    """
+
+    def decided(n: float) -> bool:
+        lower, upper = share_bounds(share * n, share * n, n)
+        return upper < allowed or lower >= allowed
+
+    if share == allowed:
+        return None
+    high = 1.0
+    while not decided(high):
+        high *= 2
+        if high > 1e12:
+            return None
+    low = high / 2
+    while high - low > max(0.5, 1e-3 * high):
+        middle = (low + high) / 2
+        low, high = (low, middle) if decided(middle) else (middle, high)
+    return math.ceil(high)
+
+
+def mean_bounds(total: NDArray[Any], count: NDArray[Any]) -> tuple[float, float]:
+    """Return one-sided 95 % bounds on sum(total) / sum(count), by 10 batch means in due order.
+
+    Student's t on the batches' ratios, centred on the ratio of the whole (batch means: Law and Kelton,
+    "Simulation Modeling and Analysis", 9.5.3). The caller sees to it that batches are long enough.
+    """
+    from scipy.special import stdtrit  # noqa: PLC0415 - as above
+
+    totals = np.array([part.sum() for part in np.array_split(np.asarray(total, float), BATCHES)])
+    counts = np.array([part.sum() for part in np.array_split(np.asarray(count, float), BATCHES)])
+    mean = float(totals.sum() / counts.sum())
+    residual = (totals - mean * counts) / counts.mean()
+    error = math.sqrt(float(residual @ residual) / (BATCHES - 1) / BATCHES)
+    half = float(stdtrit(BATCHES - 1, CONFIDENCE)) * error
+    return mean - half, mean + half
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """A straight line through one value per second: its two ends, and whether it really rises."""
+
+    start: float
+    end: float
+    p_value: float
+    rising: bool
+
+
+def trend(seconds: NDArray[Any], values: NDArray[Any]) -> Trend | None:
+    """Return the trend of one value per second (least squares), or None below 20 values.
+
+    Rising means all of: the slope's one-sided t-test, with n / tau of the residuals as the number of
+    independent values, has p < 5 %; the line's end lies at least half above its start; and the lines
+    through the first and the second half alone rise by at least a quarter as much each (a straight rise:
+    by half), so that neither a start-up ramp that levelled off nor a single step counts.
+    """
+    from scipy.special import stdtr  # noqa: PLC0415 - as above
+
+    x, y = np.asarray(seconds, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    n = len(x)
+    if n < MIN_TREND_S:
+        return None
+    slope = _slope(x, y)
+    x = x - x.mean()
+    level = float(y.mean())
+    start, end = level + slope * float(x[0]), level + slope * float(x[-1])
+    residual = y - level - slope * x
+    independent = n / autocorrelation_time(residual)
+    if independent <= 3:  # the residuals are one single wave: nothing to test against
+        return Trend(start, end, 1.0, rising=False)
+    # The usual error of a slope, with the independent values in place of n: sigma / sqrt(n_eff * var(x)).
+    error = math.sqrt(float(residual @ residual) / n * independent / (independent - 2))
+    error /= math.sqrt(independent * float(x @ x) / n)
+    p_value = float(stdtr(independent - 2, -slope / error)) if error > 0 else float(slope <= 0)
+    halves = [
+        _slope(*half) * float(np.ptp(half[0]))
+        for half in ((x[: n // 2], y[: n // 2]), (x[n // 2 :], y[n // 2 :]))
+    ]
+    steady = end > start and min(halves) >= HALF_RISE * (end - start)
+    floor = max(start, float(y[: max(1, n // 10)].mean()), 0.0)
+    material = end - max(start, 0.0) >= MATERIAL_RISE * floor
+    return Trend(start, end, p_value, rising=p_value < 1 - CONFIDENCE and material and steady)
+
+
+def _slope(x: FloatArray, y: FloatArray) -> float:
+    centred = x - x.mean()
+    return float(centred @ y / (centred @ centred))

@@ -1,0 +1,148 @@
+"""The verdict on a run: INVALID > OVERSATURATED > FAIL > INCONCLUSIVE > PASS."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .gates import Gate, check
+from .objective import FAIL, INCONCLUSIVE, PASS, Evidence, ObjectiveResult, judge_objective
+from .record import SCHEMA
+from .rundir import Run, window_timeline
+from .sla import Sla
+from .statistics import Trend, trend
+from .summary import ScenarioSummary, summarise
+
+INVALID, OVERSATURATED = "INVALID", "OVERSATURATED"
+
+EXIT_CODES = {PASS: 0, FAIL: 3, OVERSATURATED: 3, INCONCLUSIVE: 4, INVALID: 5}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a run says about an SLA, and why it may be believed or not."""
+
+    status: str
+    reasons: tuple[str, ...]
+    run: str
+    name: str
+    simulated: bool
+    sla: str
+    loop: str
+    window_start_unix_ns: int
+    window_end_unix_ns: int
+    objectives: tuple[ObjectiveResult, ...]
+    gates: tuple[Gate, ...]
+    in_flight_trend: Trend | None
+    ttft_ms_trend: Trend | None
+    scenarios: tuple[ScenarioSummary, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command that ends with this verdict."""
+        return EXIT_CODES[self.status]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; an infinite latency is the text "inf", since JSON has no such number."""
+        fields = {"schema": SCHEMA, "exit_code": self.exit_code, **asdict(self)}
+        return {key: _plain(value) for key, value in fields.items()}
+
+
+def judge(run: Run, sla: Sla) -> Verdict:
+    """Judge a run by an SLA."""
+    evidence = Evidence(run)
+    gates = check(run, evidence, sla)
+    objectives = tuple(judge_objective(evidence, objective) for objective in sla.objectives)
+    in_flight, ttft_ms = _trends(run, evidence)
+    rising = bool(in_flight and ttft_ms and in_flight.rising and ttft_ms.rising)
+    status, reasons = _overall(gates, objectives, in_flight if rising else None)
+    if rising:
+        objectives = tuple(_without_percentile(result) for result in objectives)
+    start, end = run.window_ns
+    return Verdict(
+        status=status,
+        reasons=reasons,
+        run=run.meta["run"],
+        name=run.meta["name"],
+        simulated=bool(run.meta.get("simulated", False)),
+        sla=sla.name,
+        loop=str(run.meta["load"].get("loop")),
+        window_start_unix_ns=start,
+        window_end_unix_ns=end,
+        objectives=objectives,
+        gates=gates,
+        in_flight_trend=in_flight,
+        ttft_ms_trend=ttft_ms,
+        scenarios=summarise(run, evidence, percentiles=not rising),
+    )
+
+
+def _trends(run: Run, evidence: Evidence) -> tuple[Trend | None, Trend | None]:
+    """Return the trends of requests in flight and of TTFT (ms), per second of due time; open loop only."""
+    if run.meta["load"].get("loop") != "open":
+        return None, None  # N users never have more than N requests in flight
+    timeline = window_timeline(run)
+    in_flight = trend(timeline.unix_s.to_numpy(), timeline.in_flight.to_numpy())
+    seen = evidence.frame[evidence.frame.first_ns.notna()]
+    per_second = (seen.first_ns / 1e6).groupby(seen.due_unix_ns // 10**9).mean()
+    return in_flight, trend(per_second.index.to_numpy(), per_second.to_numpy())
+
+
+def _overall(
+    gates: tuple[Gate, ...], objectives: tuple[ObjectiveResult, ...], rise: Trend | None
+) -> tuple[str, tuple[str, ...]]:
+    broken = [gate for gate in gates if not gate.ok and gate.severity == "invalid"]
+    if broken:
+        return INVALID, tuple(f"{gate.name}: found {gate.found}, limit {gate.limit}" for gate in broken)
+    if rise:
+        found = f"in flight rose from {max(rise.start, 0):.0f} to {rise.end:.0f} and TTFT rose with it"
+        return OVERSATURATED, (f"{found}: percentiles would depend on the length of the run",)
+    for status in (FAIL, INCONCLUSIVE):
+        concerned = [result for result in objectives if result.status == status]
+        if concerned:
+            return status, tuple(f"{result.text}: {result.reason}" for result in concerned)
+    return PASS, (f"all {len(objectives)} objectives hold",)
+
+
+def _without_percentile(result: ObjectiveResult) -> ObjectiveResult:
+    return replace(
+        result,
+        status=INCONCLUSIVE,
+        reason="oversaturated: the figure would depend on the length of the run",
+        observed=None,
+        observed_ok_only=None,
+        margin=None,
+        bad=None,
+        n_eff=None,
+        bound_low=None,
+        bound_high=None,
+        more_requests=None,
+        more_minutes=None,
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "inf" if value > 0 else None
+    return value
+
+
+def write_verdict(verdict: Verdict, path: Path) -> Path:
+    """Write verdict.json, whole or not at all."""
+    text = json.dumps(verdict.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return write_atomically(path, text.encode("utf-8", "replace"))
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write a file beside its place and move it there, so that no reader finds half of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_bytes(content)
+    beside.replace(path)
+    return path

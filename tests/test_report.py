@@ -1,0 +1,209 @@
+import os
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from pypdf import PdfReader
+
+from analysis.charts import Judged, style
+from analysis.page import page
+from analysis.report import ReportError, write_report
+from analysis.rundir import load
+from analysis.sla import Sla, default, parse_objective
+from analysis.verdict import judge
+from tests.run_directories import Load, write_run
+
+MANY = Sla(
+    "a long list of things that must hold, with a name to match",
+    tuple(
+        parse_objective(text)
+        for text in (
+            "ttft p50 < 60 ms",
+            "ttft p95 < 100 ms",
+            "ttft_sent p99 < 150 ms",
+            "ttfo p95 < 120 ms",
+            "itl p99 < 20 ms",
+            "itl mean < 10 ms",
+            "tpot p90 < 15 ms",
+            "e2e mean < 1 s",
+            "max_gap p95 < 250 ms",
+            "error_rate < 0.1 %",
+            "goodput(ttft < 100 ms, tpot < 20 ms, max_gap < 250 ms, e2e < 2 s) >= 95 %",
+        )
+    ),
+)
+LOST = {
+    "workers": {"lost": [{"worker": "w1", "detail": "no heartbeat for 3 s on the last node", "in_flight": 7}]}
+}
+LONG = "meta-llama-Llama-3.1-8B-Instruct-AWQ-INT4-with-a-suffix-that-nobody-would-type-but-a-pipeline-does"
+SMALL = {"seconds": 25, "rate": 25.0, "tokens": 10}
+LOADS: dict[str, tuple[dict[str, Any], Sla]] = {
+    "good": ({"name": "baseline", "rate": 240.0, "seed": 2}, default()),
+    "simulated": (
+        {"name": "awq", "simulated": True, "ttft_ms": 80.0, "burst_share": 0.02, "seed": 2},
+        default(),
+    ),
+    "lost": ({"name": LONG, "meta": LOST}, default()),
+    "saturated": ({"name": "too fast $x_1$", "ttft_rise_ms": 3000.0, "in_flight_rise": 300.0}, default()),
+    "empty": ({"name": "nothing", "rate": 0.0}, default()),
+    "failed": ({"name": "down", "failures": {"connect": 1.0}}, default()),
+    "many": ({"name": "many", "failures": {"http_429": 0.01}, "loop": "closed"}, MANY),
+    "many-slow": ({"name": LONG, "ttft_ms": 200.0, "phi": 0.9, "simulated": True}, MANY),
+}
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Judged]:
+    folder = tmp_path_factory.mktemp("runs")
+    made = {}
+    for name, (knobs, sla) in LOADS.items():
+        run = load(write_run(folder / name, Load(**{**SMALL, **knobs})))
+        made[name] = (run, judge(run, sla))
+    return made
+
+
+def test_the_runs_are_of_every_kind(runs: dict[str, Judged]) -> None:
+    found = {verdict.status for _, verdict in runs.values()}
+    assert found == {"PASS", "FAIL", "INCONCLUSIVE", "INVALID", "OVERSATURATED"}
+
+
+PAGES = [
+    ["good"],
+    ["lost"],
+    ["empty"],
+    ["many"],
+    ["good", "simulated"],
+    ["saturated", "failed"],
+    ["many", "many-slow"],
+]
+
+
+def visible_texts(figure: Figure) -> list[tuple[str, Bbox]]:
+    """Return every text that is drawn, with its place in pixels, the watermark left out."""
+    canvas = FigureCanvasAgg(figure)
+    with style():
+        canvas.draw()
+    hidden = {id(text) for axes in figure.axes for text in undrawn(axes)}
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    drawn = [text for text in texts if id(text) not in hidden and text.get_rotation() != 30]
+    return [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in drawn]
+
+
+def undrawn(axes: Axes) -> list[Text]:
+    """Return what an axes holds without drawing it: ticks beyond its limits, all where it is off."""
+    found = []
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+            if not axes.axison or not low <= tick.get_loc() <= high:
+                found += [tick.label1, tick.label2]
+    return found
+
+
+@pytest.mark.parametrize("names", PAGES, ids="+".join)
+def test_every_text_is_on_the_page_and_none_covers_another(runs: dict[str, Judged], names: list[str]) -> None:
+    figure = page([runs[name] for name in names])
+    texts = visible_texts(figure)
+    width, height = figure.get_size_inches() * figure.dpi
+    for text, box in texts:
+        assert box.x0 >= 0 <= box.y0, text
+        assert box.x1 <= width, text
+        assert box.y1 <= height, text
+    covered = []
+    for (text, box), (other, other_box) in combinations(texts, 2):
+        wide = min(box.x1, other_box.x1) - max(box.x0, other_box.x0)
+        high = min(box.y1, other_box.y1) - max(box.y0, other_box.y0)
+        # Boxes hold room for accents and descenders: a third of the smaller line may be shared.
+        if wide > 2 and high > 0.34 * min(box.height, other_box.height):
+            covered.append((text, other))
+    assert covered == []
+    assert len(texts) > 60
+
+
+@pytest.fixture(scope="session")
+def report(runs: dict[str, Judged], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report([runs["good"]], tmp_path_factory.mktemp("report"))
+
+
+def test_the_report_says_what_was_decided_and_where_it_comes_from(
+    runs: dict[str, Judged], report: Path
+) -> None:
+    assert report.name == "report.pdf"
+    (sheet,) = PdfReader(report).pages
+    assert (round(sheet.mediabox.width), round(sheet.mediabox.height)) == (595, 842)  # A4
+    text = sheet.extract_text()
+    run, verdict = runs["good"]
+    for words in (
+        verdict.status,
+        "baseline",
+        run.meta["run"],
+        "vLLM 0.32.0",
+        "seed 2",
+        "kernel",
+        "2026-09-21",
+    ):
+        assert words in text
+    for result in verdict.objectives:
+        assert result.text in text
+        assert f"{result.n:,}  ({result.n_eff:,.0f})" in text
+    for gate in verdict.gates:
+        assert gate.name in text
+    assert "SIMULATED" not in text
+
+
+def test_whatever_was_simulated_says_so(runs: dict[str, Judged], tmp_path: Path) -> None:
+    text = PdfReader(write_report([runs["good"], runs["simulated"]], tmp_path)).pages[0].extract_text()
+    assert text.count("SIMULATED") >= 2  # the banner and the watermark
+
+
+def test_fonts_are_embedded(report: Path) -> None:
+    fonts = PdfReader(report).pages[0]["/Resources"]["/Font"]
+    for font in fonts.values():
+        descendants = font.get_object().get("/DescendantFonts", [font])
+        assert all("/FontFile2" in one.get_object()["/FontDescriptor"] for one in descendants)
+
+
+REBUILD = """
+import sys
+from pathlib import Path
+from analysis.report import write_report
+from analysis.rundir import load
+from analysis.sla import default
+from analysis.verdict import judge
+run = load(Path(sys.argv[1]))
+write_report([(run, judge(run, default()))], Path(sys.argv[2]))
+"""
+
+
+def test_the_same_data_give_the_same_bytes_in_another_process(
+    runs: dict[str, Judged], report: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", REBUILD, str(runs["good"][0].path), str(tmp_path)]
+    environment = {**os.environ, "PYTHONHASHSEED": "12345"}
+    subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parents[1])
+    names = ["instrument.png", "itl.png", "timeline.png", "ttft.png"]
+    assert sorted(path.name for path in (tmp_path / "charts").iterdir()) == names
+    for file in ("report.pdf", *(f"charts/{name}" for name in names)):
+        assert (tmp_path / file).read_bytes() == (report.parent / file).read_bytes(), file
+
+
+def test_a_page_compares_two_runs_at_most(runs: dict[str, Judged], tmp_path: Path) -> None:
+    for judged in ([], [runs["good"]] * 3):
+        with pytest.raises(ReportError, match=f"^found {len(judged)} runs, expected one, or two to compare$"):
+            write_report(judged, tmp_path)
+
+
+def test_only_a_report_that_is_written_loads_matplotlib() -> None:
+    code = (
+        "import sys, analysis; assert not {'numpy', 'matplotlib', 'pandas'} & set(sys.modules);"
+        "import analysis.report, analysis.junit; assert 'matplotlib' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

@@ -1,0 +1,151 @@
+"""A look at the target before the load: what it serves, or one line that says why it cannot be tested."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from locustfiles import _target
+from locustfiles._target import Target, TargetError
+
+MODELS = b'{"object":"list","data":[{"id":"first","owned_by":"vllm"},{"id":"second"}]}'
+
+
+@contextmanager
+def serving(
+    body: bytes, status: int = 200, metrics: bytes | None = None
+) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """Serve one body at /v1/models; yields the URL, and what was asked with which key."""
+    asked: list[tuple[str, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["authorization"]))
+            found = metrics if self.path == "/metrics" else body
+            self.send_response(status if found is not None else 404)
+            self.end_headers()
+            self.wfile.write(found or b"")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def look(url: str, model: str = "") -> Target:
+    return Target.look(url, verify=True, model=model)
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])
+def test_first_model_is_taken(ending: str) -> None:
+    with serving(MODELS) as (url, asked):
+        target = look(url + ending)
+        assert (target.model, target.url, target.simulated) == ("first", url, False)
+        assert asked == [("/v1/models", None)]
+
+
+def test_named_model_must_be_served() -> None:
+    with serving(MODELS) as (url, _):
+        assert look(url, "second").model == "second"
+        with pytest.raises(TargetError, match="expected the model 'third', found first, second"):
+            look(url, "third")
+
+
+def test_simulator_is_known_by_its_owner() -> None:
+    with serving(b'{"data":[{"id":"m","owned_by":"tokenswarm-sim"}]}') as (url, _):
+        assert look(url).simulated
+
+
+def test_server_without_a_list_needs_a_model() -> None:
+    with serving(b"no", status=404) as (url, _):
+        assert look(url, "mine").model == "mine"
+        with pytest.raises(
+            TargetError, match="found HTTP 404; if the server has none, name one with --model"
+        ):
+            look(url)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"data":null}',
+        b'{"data":["m"]}',
+        b'{"data":{"id":"m"}}',
+        b'{"data":[7]}',
+        b"\xff",
+    ],
+)
+def test_list_that_is_none(body: bytes) -> None:
+    with (
+        serving(body) as (url, _),
+        pytest.raises(TargetError, match="/v1/models: expected a list of models, found") as caught,
+    ):
+        look(url)
+    assert str(caught.value).isprintable()
+
+
+def test_empty_list() -> None:
+    with serving(b'{"data":[]}') as (url, _):
+        with pytest.raises(TargetError, match="/v1/models: expected a list of models, found"):
+            look(url)
+        assert look(url, "mine").model == "mine"
+
+
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:80", "ftp://x", "http://", "http://:80", "http://h:port", "http://h:99999"]
+)
+def test_host_that_is_no_url(url: str) -> None:
+    with pytest.raises(TargetError, match=r"--host: found .* expected http://HOST"):
+        look(url)
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 70 + ".invalid", "."])
+def test_unknown_host(host: str) -> None:
+    with pytest.raises(TargetError, match="cannot be reached") as caught:
+        look(f"http://{host}")
+    assert str(caught.value).isprintable()
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(TargetError, match=r"cannot be reached .*refused"):
+        look(f"http://127.0.0.1:{port}")
+
+
+def test_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_target, "LOOK_S", 0.2)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(TargetError, match=r"no answer within 0\.2 s"),
+    ):
+        look(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_key_is_sent_and_credentials_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENSWARM_API_KEY", "sk-test")
+    with serving(MODELS) as (url, asked):
+        target = look(url.replace("http://", "http://user:secret@"))
+        assert target.url == url
+        assert asked == [("/v1/models", "Bearer sk-test")]
+
+
+@pytest.mark.parametrize("metrics", [None, b"", b"python_info 1\n", b"\xff\xfe{"])
+def test_server_without_metrics_leaves_no_log(metrics: bytes | None, tmp_path: object) -> None:
+    with serving(MODELS, metrics=metrics) as (url, _):
+        target = look(url)
+        target.open_log(tmp_path)  # type: ignore[arg-type]
+        assert target.finish() is None
+        assert not list(tmp_path.iterdir())  # type: ignore[attr-defined]
