@@ -40,6 +40,7 @@ class RequestRecord(NamedTuple):
     request: int  # number within the worker, from 0
     due_unix_ns: int
     sent_ns: int | None  # last byte handed to the kernel
+    connect_ns: int  # a duration within `sent_ns`: opening the connection; 0 on a reused one
     first_ns: int | None  # first token-bearing chunk
     visible_ns: int | None  # first chunk with answer text (TTFO)
     last_ns: int | None  # last token-bearing chunk

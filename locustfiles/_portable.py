@@ -32,14 +32,21 @@ _sending = gevent.local.local()  # `timer`: of the request that this greenlet is
 
 
 class _Stamped:
-    """Note when a request had been written: the last moment before its response is waited for."""
+    """Note how long connecting took, and when a request was written: just before its response is awaited."""
 
     requests_sent = 0
+
+    def connect(self) -> None:
+        began_ns = time.perf_counter_ns()
+        try:
+            super().connect()  # type: ignore[misc]  # HTTPConnection's, see below
+        finally:
+            _sending.timer.connect_ns += time.perf_counter_ns() - began_ns
 
     def getresponse(self) -> Any:
         _sending.timer.sent_at_ns = time.perf_counter_ns()
         self.requests_sent += 1
-        return super().getresponse()  # type: ignore[misc]  # HTTPConnection's, see below
+        return super().getresponse()  # type: ignore[misc]  # as above
 
 
 class _Connection(_Stamped, HTTPConnection):
@@ -56,6 +63,22 @@ class _Pool(HTTPConnectionPool):
 
 class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
+
+
+_POOLS = {"http": _Pool, "https": _SecurePool}
+
+
+class _Adapter(HTTPAdapter):
+    """Make the stamped connections, also through a proxy."""
+
+    def init_poolmanager(self, *arguments: Any, **more: Any) -> None:
+        super().init_poolmanager(*arguments, **more)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **more)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
 
 
 class _Exchange:
@@ -100,8 +123,7 @@ class PortableTransport:
         self.origin = origin.rstrip("/")
         self._session = requests.Session()
         self._session.verify = verify
-        adapter = HTTPAdapter(pool_maxsize=CONNECTIONS_MAX)
-        adapter.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        adapter = _Adapter(pool_maxsize=CONNECTIONS_MAX)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 

@@ -39,6 +39,7 @@ class StreamTimer:
         "_choices",
         "chunks",
         "coalesced",
+        "connect_ns",
         "done",
         "due_at_ns",
         "first_at_ns",
@@ -58,6 +59,7 @@ class StreamTimer:
         self.gaps_ns: list[int] = []
         self.token_counts: list[int] = []  # the server's running count at each chunk, where it tells
         self.chunks = self.coalesced = 0
+        self.connect_ns = 0  # spent opening connections
         self.prompt_tokens: int | None = None
         self.output_tokens: int | None = None
         self.done = False  # the stream said [DONE]

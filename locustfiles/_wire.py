@@ -173,13 +173,13 @@ class WireTransport:
             data = self._render(call.request)
             if connection is None:
                 how = "new"
-                connection = self._connect(limits)
+                connection = self._connect(timer, limits)
             self._send(connection, stream, data)
             self._await(stream, began_ns, limits)
             if stream.error and how == "reused" and not stream.touched:
                 how = "retried"  # the server had closed it; nothing came back, so nothing was answered
                 stream = _Stream(timer, stream.offset_ns)
-                connection = self._connect(limits)
+                connection = self._connect(timer, limits)
                 self._send(connection, stream, data)
                 self._await(stream, began_ns, limits)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the request is accounted for
@@ -210,8 +210,9 @@ class WireTransport:
                 return connection
         return None
 
-    def _connect(self, limits: Deadlines) -> _Connection:
+    def _connect(self, timer: StreamTimer, limits: Deadlines) -> _Connection:
         where = self._authority
+        began_ns = time.perf_counter_ns()
         try:
             sock = gevent.socket.create_connection((self.host, self.port), limits.connect_ns / 1e9)
         except socket.gaierror as error:
@@ -222,6 +223,8 @@ class WireTransport:
             ) from None
         except OSError as error:
             raise StreamError("connect", f"no connection to {where}: {error.strerror or error}") from None
+        finally:
+            timer.connect_ns += time.perf_counter_ns() - began_ns
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _ask_for_stamps(sock)
         return _Connection(sock)

@@ -96,6 +96,7 @@ class Load:
             request=number,
             due_unix_ns=due_unix_ns,
             sent_ns=since_due(timer.sent_at_ns),
+            connect_ns=timer.connect_ns,
             first_ns=since_due(timer.first_at_ns),
             visible_ns=since_due(timer.visible_at_ns),
             last_ns=since_due(timer.last_at_ns),

@@ -140,6 +140,7 @@ def make_record(due_unix_ns: int, ttft_ms: float, itls_ms: list[float], outcome:
         request=0,
         due_unix_ns=due_unix_ns,
         sent_ns=None if outcome == "connect" else sent,
+        connect_ns=0,
         first_ns=first,
         visible_ns=first,
         last_ns=last,

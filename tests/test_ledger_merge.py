@@ -38,6 +38,7 @@ def request(
         request=number,
         due_unix_ns=START_S * 10**9 + draw.randrange(8 * 10**9),
         sent_ns=sent,
+        connect_ns=0,
         first_ns=first,
         visible_ns=first,
         last_ns=first,

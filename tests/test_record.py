@@ -20,6 +20,7 @@ RECORDS = st.builds(
     request=COUNT,
     due_unix_ns=st.integers(0, 2**62),
     sent_ns=MAYBE,
+    connect_ns=NS,
     first_ns=MAYBE,
     visible_ns=MAYBE,
     last_ns=MAYBE,
@@ -99,7 +100,7 @@ def test_a_line_cut_in_its_outcome_is_left_out() -> None:
 def test_a_broken_line_before_the_last_is_an_error_with_its_line() -> None:
     lines = written([plain_record(i) for i in range(3)]).splitlines(keepends=True)
     lines[2] = "run-1,w1,chat\n"
-    with pytest.raises(RecordError, match=r"^line 3: found 3 cells, expected 26$"):
+    with pytest.raises(RecordError, match=r"^line 3: found 3 cells, expected 27$"):
         read("".join(lines))
 
 

@@ -23,6 +23,7 @@ def record(number: int, **changes: Any) -> RequestRecord:
         request=number,
         due_unix_ns=START_S * 10**9 + number * 10**8,
         sent_ns=50_000,
+        connect_ns=0,
         first_ns=40_000_000,
         visible_ns=40_000_000,
         last_ns=60_000_000,

@@ -164,7 +164,7 @@ def test_latency_that_rises_alone_is_no_oversaturation(judged: Judge) -> None:
         ({"meta": {"accounting": {"missing_reports": 1}}}, "reports missing", "1"),
         ({"meta": {"interrupted": "SIGTERM"}}, "complete", "interrupted: SIGTERM"),
         ({"meta": {"ended_unix_ns": None}}, "complete", "run.json has no end: the run was cut off"),
-        ({"dispatch_lag_ms": 1.0}, "dispatch lag p99", " ms"),
+        ({"dispatch_lag_ms": 2.0}, "dispatch lag p99", " ms"),
         ({"coalesced_share": 0.2}, "coalesced chunks", "%"),
         ({"clock_jump_ms": 1.5}, "clock jumps", "worst 1.5 ms"),
         ({"meta": {"window": {"end_unix_ns": START_S * 10**9}}}, "window", "-3.0 s"),
