@@ -169,6 +169,7 @@ class _Run:
         self.merge = Merge(self.options.run_id)
         self.heard_of: dict[str, str] = {}  # Locust's client id -> our worker name
         self.missing: dict[str, str] = {}  # client id -> since when
+        self.left: dict[str, str] = {}  # in order, but before the end: client id -> when
         path = Path(self.options.run_dir or f"out/{self.options.run_id}")
         self.directory = RunDirectory(path, self.options.run_id, self.started_unix_ns / 1e9)
         self.expected = self._clients()
@@ -207,6 +208,9 @@ class _Run:
             if client is not None and client.state == STATE_MISSING and client_id not in self.missing:
                 self.missing[client_id] = f"{datetime.now(UTC):%H:%M:%S} UTC"
                 log.error("Worker %s is missing: the run is INVALID", client_id)
+            if client is None and not self.stopping_unix_ns and client_id not in self.left:
+                self.left[client_id] = f"{datetime.now(UTC):%H:%M:%S} UTC"
+                log.error("Worker %s left before the end: the run is INVALID", client_id)
 
     def wait_for_last_words(self) -> None:
         """Wait until every worker that still lives has sent its final report."""
@@ -265,7 +269,11 @@ class _Run:
         """Return the workers that never said their last word, and what is known to be unaccounted for."""
         names = {client: self.heard_of.get(client, "") for client in self.expected}
         silent = [(client, name) for client, name in names.items() if not self.merge.workers[name].final]
-        lost = []
+        lost = [
+            {"worker": name, "in_flight": 0, "detail": f"left at {self.left[client]}, all records received"}
+            for client, name in names.items()
+            if client in self.left and (client, name) not in silent
+        ]
         for client, name in silent:
             account = self.merge.workers[name]
             since = f"silent since {self.missing[client]}" if client in self.missing else "no last report"

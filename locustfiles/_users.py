@@ -217,7 +217,7 @@ class OpenLoopUser(User):
         load = _now()
         if load is None or _side is None:
             return
-        start_ns = time.perf_counter_ns()
+        start_ns = begun_ns = time.perf_counter_ns()
         if load.settings.arrivals == "poisson":
             seed = load.settings.workload.seed
             schedule = _pacing.poisson(f"{seed}/{_side.index}/{self._number}")
@@ -226,6 +226,8 @@ class OpenLoopUser(User):
             schedule = _pacing.constant(_side.index + self._number * _side.workers)
         for offset_ns in schedule:
             due_ns = start_ns + offset_ns
+            if due_ns < begun_ns:
+                continue  # the beat began before this user did
             while (now_ns := time.perf_counter_ns()) < due_ns and self._state != LOCUST_STATE_STOPPING:
                 _side.alarm.wait_until(min(due_ns, now_ns + NAP_NS))
             if self._state == LOCUST_STATE_STOPPING:
@@ -275,9 +277,9 @@ def _report(client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG001 - Loc
 
 def _init(environment: Any, **_: Any) -> None:
     environment.stats.__class__ = TokenStats  # the same object: Locust's listeners keep it
-    _coordinator.init(environment)  # first: it finds out what the run is called and which model is asked
-    environment.events.test_start.add_listener(_start)
-    environment.events.test_stop.add_listener(_stop)
+    environment.events.test_stop.add_listener(_stop)  # before the coordinator's: it closes the account
+    _coordinator.init(environment)
+    environment.events.test_start.add_listener(_start)  # after it: it names the run and finds the model
     environment.events.report_to_master.add_listener(_report)
     gevent.get_hub().loop.update_now()  # the imports took a second, by which --run-time would end early
 
