@@ -24,22 +24,29 @@ def test_users_are_independent() -> None:
     assert len(set(schedules)) == len(schedules)
 
 
+def distance_from_exponential(gaps_s: list[float], rate: float) -> float:
+    """Return Kolmogorov's distance, times the root of n: above 1.95 once in 1000 samples of the law."""
+    n = len(gaps_s)
+    shares = [1 - math.exp(-rate * gap_s) for gap_s in sorted(gaps_s)]
+    return max(max(abs(i / n - share), abs((i + 1) / n - share)) for i, share in enumerate(shares)) * n**0.5
+
+
+def gaps_s(due: list[int]) -> list[float]:
+    return [(late - early) / SECOND_NS for early, late in pairwise(due)]
+
+
+@pytest.mark.parametrize("seed", ["1/0/0", "1/0/1", "2/3/4"])
+def test_one_user_is_a_poisson_process(seed: str) -> None:
+    assert distance_from_exponential(gaps_s(list(islice(poisson(seed), 5000))), rate=1) < 1.95
+
+
 def test_merged_users_are_a_poisson_process() -> None:
     users, seconds = 40, 100
-    end_ns = seconds * SECOND_NS
-    due = sorted(
-        at for user in range(users) for at in islice(poisson(f"7/0/{user}"), 3 * seconds) if at < end_ns
-    )
+    schedules = [islice(poisson(f"7/0/{user}"), 3 * seconds) for user in range(users)]
+    due = sorted(at for schedule in schedules for at in schedule if at < seconds * SECOND_NS)
     mean = users * seconds
     assert abs(len(due) - mean) < 4 * math.sqrt(mean)  # a count's deviation is the root of its mean
-    gaps_s = [(late - early) / SECOND_NS for early, late in pairwise(due)]
-    # Exponential gaps of mean 1/40: the share below x is 1 - exp(-40 x); Kolmogorov's distance at 1 in 1000.
-    gaps_s.sort()
-    distance = max(
-        max(abs(i / len(gaps_s) - share), abs((i + 1) / len(gaps_s) - share))
-        for i, share in enumerate(1 - math.exp(-users * gap_s) for gap_s in gaps_s)
-    )
-    assert distance < 1.95 / math.sqrt(len(gaps_s))
+    assert distance_from_exponential(gaps_s(due), rate=users) < 1.95
     per_second = [sum(1 for at in due if at // SECOND_NS == second) for second in range(seconds)]
     assert 0.6 < statistics.variance(per_second) / users < 1.6  # as large as the mean, as in Poisson's law
 

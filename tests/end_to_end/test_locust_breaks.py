@@ -49,6 +49,7 @@ class Broken(NamedTuple):
 
 # Three that take an open loop's pulse
 
+FROZEN_S = 1.5  # more than one arrival of each user
 STEADY = ["--arrivals", "constant", "-u", "20", "-r", "20", "-t", "5", "--run-dir", "run"]
 
 
@@ -70,7 +71,7 @@ def steady(path: Path, frozen: str) -> Broken:
         locust.wait_until_it_says("All users spawned")
         time.sleep(2)
         pid = {"server": sim.process.pid, "generator": locust.process.pid}.get(frozen)
-        times = freeze(pid, 1.0) if pid else (0, 0)
+        times = freeze(pid, FROZEN_S) if pid else (0, 0)
         code = locust.wait()
     return Broken(code, locust.said, result(path / "run"), *times)
 
@@ -157,7 +158,7 @@ def test_server_that_stalls_shows_in_every_request_that_was_due(broken: Callable
     assert code == 0, said
     check_accounts(run)
     due = [record for record in run.records if from_ns < record.due_unix_ns < to_ns]
-    assert 18 <= len(due) <= 22  # 20 a second: nobody waited for the server
+    assert 28 <= len(due) <= 32  # 20 a second: nobody waited for the server
     for record in due:
         assert record.first_ns is not None
         until_it_went_on = to_ns - record.due_unix_ns
@@ -166,7 +167,7 @@ def test_server_that_stalls_shows_in_every_request_that_was_due(broken: Callable
         assert record.sent_ns < 0.1 * SECOND_NS
     ttft_s = sorted((record.first_ns or 0) / SECOND_NS for record in due)
     assert ttft_s[0] < 0.35
-    assert ttft_s[-1] > 0.9
+    assert ttft_s[-1] > FROZEN_S - 0.1
     rest = sorted(
         record.first_ns or 0 for record in run.records if record.due_unix_ns > to_ns + SECOND_NS / 2
     )
@@ -178,7 +179,7 @@ def test_generator_that_was_held_up_shows_in_its_lateness(broken: Callable[[str]
     assert code == 0, said
     check_accounts(run)
     due = [record for record in run.records if from_ns < record.due_unix_ns < to_ns]
-    assert 18 <= len(due) <= 22
+    assert 28 <= len(due) <= 32
     for record in due:
         assert record.sent_ns is not None
         assert record.first_ns is not None
