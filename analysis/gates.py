@@ -19,7 +19,6 @@ from .sla import POOLED_METRICS, Sla
 FROM_DUE = ("ttft", "ttfo", "e2e", "dispatch_lag")
 MAX_COALESCED_SHARE = 0.05
 MAX_CLOCK_JUMP_NS = 10**6
-MIN_STARTED_SHARE = 0.99
 MAX_CPU_SHARE = 0.9
 CPU_SUSTAINED_S = 3
 MAX_TOKENS_PER_CHUNK = 1.05
@@ -48,7 +47,6 @@ def check(run: Run, evidence: Evidence, sla: Sla) -> tuple[Gate, ...]:
         *_accounting(run),
         *_lateness(run, evidence, sla),
         *_times(run, evidence),
-        *_load(run),
         *_server(run),
     )
 
@@ -135,7 +133,18 @@ def _lateness(run: Run, evidence: Evidence, sla: Sla) -> list[Gate]:
             severity="invalid" if bends else "warning",
         )
     )
-    gates.append(_gate("coalesced chunks", f"{share:.2%}", f"{MAX_COALESCED_SHARE:.0%}", ok=not crowded))
+    # Read in time and still together: the server (or what is between) sent them in one burst.
+    late = not lag_p99 <= limit_ns
+    found = f"{share:.2%}" + (", sent in bursts" if crowded and not late else "")
+    gates.append(
+        _gate(
+            "coalesced chunks",
+            found,
+            f"{MAX_COALESCED_SHARE:.0%}",
+            ok=not crowded,
+            severity="invalid" if late else "note",
+        )
+    )
     return gates
 
 
@@ -184,17 +193,6 @@ def _times(run: Run, evidence: Evidence) -> list[Gate]:
             severity="note",
         ),
     ]
-
-
-def _load(run: Run) -> list[Gate]:
-    """Check that an open loop started what it had offered; a closed loop offers nothing by plan."""
-    timeline = window_timeline(run)
-    offered, started = timeline.offered.sum(), timeline.started.sum()
-    if run.meta["load"].get("loop") != "open" or not offered:
-        return []
-    share = started / offered
-    found = f"{int(started):,} of {int(offered):,}"
-    return [_gate("started of offered", found, f">= {MIN_STARTED_SHARE:.0%}", ok=share >= MIN_STARTED_SHARE)]
 
 
 def _server(run: Run) -> list[Gate]:

@@ -113,6 +113,8 @@ def _values(frame: pd.DataFrame, metric: str) -> tuple[FloatArray, BoolArray, bo
     tokens = frame.output_tokens.to_numpy(dtype=np.float64)
     defined = np.ones(len(frame), dtype=bool)
     if metric == "tpot":
+        # Chunks less gaps is the number of choices that had tokens; each is a stream of its own.
+        tokens = tokens / np.maximum(1, frame.chunks.to_numpy() - frame.gaps.to_numpy())
         ended = np.where(frame.outcome == "ok", last, np.nan)
         return (ended - first) / np.where(tokens >= 2, tokens - 1, np.nan), ~(tokens < 2), False
     if metric == "max_gap":

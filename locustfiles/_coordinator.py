@@ -27,6 +27,7 @@ from locustfiles._target import Target, TargetError
 from locustfiles._workload import WorkloadError
 
 EXIT_USAGE, EXIT_INVALID, EXIT_NOT_STARTED = 2, 5, 6
+FIXED = ("run_dir", "prompts", "insecure")  # the command line's alone: a web page must not choose files
 LAST_WORDS_S = 10  # beyond the stop timeout: how long a live worker's last report may take
 INTERVALS_KEPT_S = 10  # seconds that late streams may still add to before their line is written
 
@@ -43,8 +44,8 @@ def of(environment: Any) -> "Coordinator | None":
 
 def give_up(environment: Any, code: int) -> None:
     """End a headless run that cannot begin, with an exit code that says so; a web run just stops."""
-    environment.process_exit_code = code
     if environment.parsed_options.headless or isinstance(environment.runner, WorkerRunner):
+        environment.process_exit_code = code
         gevent.spawn(environment.runner.quit)
     else:
         gevent.spawn(environment.runner.stop)
@@ -56,6 +57,15 @@ def init(environment: Any) -> None:
         _coordinators[id(environment)] = Coordinator(environment)
 
 
+def _loop(classes: list[Any]) -> str:
+    """Return the kind of loop that all our users are; raises WorkloadError where they differ."""
+    loops: set[str] = {made.loop for made in classes if hasattr(made, "loop")}
+    if len(loops) != 1:
+        found = " and ".join(made.__name__ for made in classes)
+        raise WorkloadError(f"user classes: found {found}, expected one: name it at the end of the command")
+    return loops.pop()
+
+
 class Coordinator:
     """One process's runs, one after another (the web page may start several)."""
 
@@ -63,6 +73,9 @@ class Coordinator:
         """Listen to Locust."""
         self.environment = environment
         self.run: _Run | None = None
+        self._found_model = ""  # by the latest run, where none was named
+        options = environment.parsed_options
+        self._fixed = {name: getattr(options, name) for name in FIXED}
         self._asked_to_begin = False
         self._locust_quit = environment.runner.quit
         environment.runner.quit = self._quit
@@ -87,18 +100,25 @@ class Coordinator:
     def _test_start(self, environment: Any, **_: Any) -> None:
         self._asked_to_begin = True
         options = environment.parsed_options
+        vars(options).update(self._fixed)
+        if options.model == self._found_model:
+            options.model = ""
         options.run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
         try:
             settings = Settings.read(options)
+            loop = _loop(environment.user_classes)
             target = Target.look(environment.host or "", verify=settings.verify, model=options.model)
+            self._found_model = "" if options.model else target.model
             options.model = target.model
-            self.run = _Run(environment, settings, target)
+            self.run = _Run(environment, settings, target, loop)
         except WorkloadError as error:
             self._refuse(EXIT_USAGE, str(error))
         except TargetError as error:
             self._refuse(EXIT_NOT_STARTED, str(error))
         except OSError as error:
             self._refuse(EXIT_NOT_STARTED, f"--run-dir: cannot write {error.filename}: {error.strerror}")
+        except ValueError as error:  # an option that no check foresaw
+            self._refuse(EXIT_USAGE, f"found an option that cannot be used ({error})")
 
     def _refuse(self, code: int, text: str) -> None:
         log.error("%s", text)
@@ -137,8 +157,19 @@ class Coordinator:
                 runner.server.send_to_client(message("quit", None, client.id))
         else:
             runner.stop()
-        self._finish()
-        self._locust_quit()
+        try:
+            self._finish()
+        except OSError as error:
+            self._cannot_write(error)
+        finally:
+            self._locust_quit()
+
+    def _cannot_write(self, error: OSError) -> None:
+        log.error(
+            "%s: cannot be written (%s): the run is INVALID", error.filename or "results", error.strerror
+        )
+        self.run = None
+        self.environment.process_exit_code = EXIT_INVALID
 
     def _finish(self) -> None:
         run = self.run
@@ -150,7 +181,8 @@ class Coordinator:
             return
         run.finishing = True
         run.wait_for_last_words()
-        self.run = None
+        if self.run is run:
+            self.run = None
         if run.finish() and self.environment.process_exit_code is None:
             self.environment.process_exit_code = EXIT_INVALID
 
@@ -158,8 +190,9 @@ class Coordinator:
 class _Run:
     """One run, from the first user to the last report."""
 
-    def __init__(self, environment: Any, settings: Settings, target: Target) -> None:
+    def __init__(self, environment: Any, settings: Settings, target: Target, loop: str) -> None:
         self.environment = environment
+        self.loop = loop
         self.settings = settings
         self.target = target
         self.options = environment.parsed_options
@@ -194,11 +227,14 @@ class _Run:
             self.directory.append(self.merge.take(report))
 
     def _watch(self) -> None:
+        written = 0
         while True:
             gevent.sleep(1.0)
             self._note_missing()
             self.directory.append_intervals(self.merge.intervals(int(time.time()) - INTERVALS_KEPT_S))
-            self.directory.write_timeline(self.merge.seconds())
+            written += 1
+            if written % (1 + written // 300) == 0:  # the longer the run, the longer the table takes
+                self.directory.write_timeline(self.merge.seconds())
             self.directory.flush()
 
     def _note_missing(self) -> None:
@@ -239,7 +275,7 @@ class _Run:
             | _meta.account(self.merge, max(1, len(self.expected)), lost)
             | {
                 "ended_unix_ns": time.time_ns(),
-                "server_counts": _meta.server_counts(counted, self.settings.workload.choices),
+                "server_counts": _meta.server_counts(counted),
                 "interrupted": self._interrupted(),
             }
         )
@@ -249,9 +285,8 @@ class _Run:
         return bool(lost)
 
     def _meta(self) -> dict[str, Any]:
-        classes = self.environment.user_classes
         locustfile = Path(self.environment.locustfile or "").name
-        meta = _meta.describe(self.options, self.settings, self.target, locustfile, classes[0].loop)
+        meta = _meta.describe(self.options, self.settings, self.target, locustfile, self.loop)
         start = self.spawned_unix_ns or self.started_unix_ns
         window = {
             "start_unix_ns": start + int(self.options.warmup * 1e9),
@@ -274,6 +309,11 @@ class _Run:
             for client, name in names.items()
             if client in self.left and (client, name) not in silent
         ]
+        lost += [
+            {"worker": name, "in_flight": 0, "detail": f"silent at {self.missing[client]}, then back"}
+            for client, name in names.items()
+            if client in self.missing and client not in self.left and (client, name) not in silent
+        ]
         for client, name in silent:
             account = self.merge.workers[name]
             since = f"silent since {self.missing[client]}" if client in self.missing else "no last report"
@@ -290,6 +330,8 @@ class _Run:
 
     def _interrupted(self) -> str | None:
         planned_s = self.options.run_time
+        if not self.spawned_unix_ns:
+            return "ended while users were still being spawned"
         ran_s = ((self.stopping_unix_ns or time.time_ns()) - self.started_unix_ns) / 1e9
         if planned_s and self.options.headless and ran_s < planned_s - 1.5:
             return f"stopped after {ran_s:.0f} s of {planned_s:g} s"

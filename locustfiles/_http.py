@@ -24,6 +24,7 @@ class ResponseDecoder(HTTPResponseParser):
         self.body_bytes = 0
         self.content_type = ""
         self.retry_after = ""
+        self.encoding = ""
         self.error_body = bytearray()
         self.events: list[bytes] = []  # what the latest `decode` completed, also if it raised
         self._sse: SSEDecoder | None = None
@@ -73,6 +74,8 @@ class ResponseDecoder(HTTPResponseParser):
         self._field_ended = True
         if self._field == "content-type":
             self.content_type += text.lower()
+        elif self._field == "content-encoding":
+            self.encoding += text.lower()
         elif self._field == "retry-after":
             self.retry_after += text
 
@@ -80,6 +83,8 @@ class ResponseDecoder(HTTPResponseParser):
         status = self.get_code()
         if status >= 200:  # 1xx only announces the real one
             self.status = status
+            if self.encoding not in {"", "identity"}:
+                raise StreamError("protocol", f"expected no content-encoding, found {shown(self.encoding)}")
             if status == 200 and self.content_type.startswith("text/event-stream"):
                 self._sse = SSEDecoder()
         return False

@@ -78,6 +78,11 @@ class Ledger:
         if values:
             self._histograms[metric, scenario, second].record(values)
 
+    def note_lag(self, scenario: str, unix_s: int, lag_ns: int) -> None:
+        """Note how late this process woke: what stands for the read lag where the kernel does not stamp."""
+        self._lag_max_ns = max(self._lag_max_ns, lag_ns)
+        self._record("lag", scenario, unix_s, [lag_ns & LAG_MASK])
+
     def tick(self, unix_s: int, cpu_permille: int) -> None:
         """Note the state of this second: streams in flight, chunks since the last tick, worst lag, CPU."""
         chunks = self._chunks_ended + sum(timer.chunks for timer in self._live)

@@ -111,9 +111,9 @@ def account(merge: Merge, expected: int, lost: list[dict[str, Any]]) -> dict[str
     }
 
 
-def server_counts(counted: ServerCounts | None, choices: int) -> dict[str, Any] | None:
-    """Return the server's own account as plain data; it counts each of a request's n choices as finished."""
-    return counted._asdict() | {"requests": counted.requests // choices} if counted else None
+def server_counts(counted: ServerCounts | None) -> dict[str, Any] | None:
+    """Return the server's own account as plain data; it counts each of a request's n choices."""
+    return counted._asdict() if counted else None
 
 
 def quantile(histogram: Histogram, q: float) -> int | None:

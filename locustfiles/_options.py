@@ -31,18 +31,19 @@ def add_arguments(parser: Any) -> None:
         more.setdefault("type", type(default))
         parser.add_argument(flag, default=default, env_var=name, help=text, **more)
 
-    def switch(flag: str, text: str) -> None:
+    def switch(flag: str, text: str, **more: Any) -> None:
         name = "TOKENSWARM_" + flag.strip("-").replace("-", "_").upper()
-        parser.add_argument(flag, action="store_true", env_var=name, help=text)
+        parser.add_argument(flag, action="store_true", env_var=name, help=text, **more)
 
-    option("--run-dir", "", "Directory for this run's results (default: out/<run id>)")
+    hidden = {"include_in_web_ui": False}  # files are the command line's business, not a web page's
+    option("--run-dir", "", "Directory for this run's results (default: out/<run id>)", **hidden)
     option("--run-name", "", "What tables and reports call this run (default: the scenario)")
     option("--scenario", "", "Name of the rows in tables and files (default: the endpoint)")
     option("--endpoint", "chat", "Which API is asked", choices=ENDPOINTS)
     option("--model", "", "Model to ask for (default: the first that the server lists)")
     option("--prompt-words", "40-160", "Words in a prompt, N or LOW-HIGH")
     option("--max-tokens", "64", "Tokens to generate at most, N or LOW-HIGH")
-    option("--prompts", "", "File with a prompt (or a JSON object with one) on each line")
+    option("--prompts", "", "File with a prompt (or a JSON object with one) on each line", **hidden)
     option("--choices", 1, "Answers per request (n)")
     option("--extra-body", "", "JSON object merged into every request, such as '{\"temperature\": 0}'")
     option("--arrivals", "poisson", "Open loop: how arrivals are spaced", choices=ARRIVALS)
@@ -54,10 +55,10 @@ def add_arguments(parser: Any) -> None:
     option("--first-token-timeout", 60.0, "Seconds until the first token must have come")
     option("--stall-timeout", 60.0, "Seconds between two tokens at most")
     option("--total-timeout", 600.0, "Seconds a request may take at most")
-    option("--run-id", "", "", include_in_web_ui=False)  # the master's, for its workers
+    option("--run-id", "", "", **hidden)  # the master's, for its workers
     switch("--ignore-eos", "Always generate max-tokens (vLLM's ignore_eos)")
     switch("--per-chunk-usage", "Ask for token counts in every chunk (vLLM's continuous_usage_stats)")
-    switch("--insecure", "Do not check the server's certificate (https)")
+    switch("--insecure", "Do not check the server's certificate (https)", **hidden)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ wire's CPU. `read1` hands over what has arrived; `iter_lines` and `iter_content`
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import gevent
 import gevent.local
@@ -15,6 +16,7 @@ import requests
 import sseclient
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -25,6 +27,7 @@ from locustfiles._sse import EVENT_BYTES_MAX
 from locustfiles._timer import StreamTimer
 
 READ_BYTES = 65536
+BACKLOG_NS = 50_000  # a read that comes sooner after another had waited for it: it shares its time
 CONNECTIONS_MAX = 100_000  # never a limit: a wait for a connection would hide in the latency
 
 
@@ -81,6 +84,19 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
+def unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Leave the headers alone: without this, requests puts a ~/.netrc entry in the API key's place."""
+    return request
+
+
+def proxies_for(url: str) -> dict[str, str]:
+    """Return the proxies for a URL: none where the environment says so, and never one to this machine."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.startswith("127.") or host == "::1":
+        return {"http": "", "https": "", "all": ""}
+    return dict(get_environ_proxies(url))
+
+
 class _Exchange:
     """One response being read: its bytes as they arrive, for SSEClient, and what was seen."""
 
@@ -100,8 +116,12 @@ class _Exchange:
         self.connection = "new" if self.raw.connection.requests_sent == 1 else "reused"
 
     def arriving(self) -> Iterator[bytes]:
+        read_ns = 0
         while data := self.raw.read1(READ_BYTES):
-            self.at_ns = time.perf_counter_ns()
+            now_ns = time.perf_counter_ns()
+            if now_ns - read_ns > BACKLOG_NS:
+                self.at_ns = now_ns
+            read_ns = now_ns
             self.reads += 1
             self.body_bytes += len(data)
             self.pending_bytes += len(data)
@@ -123,14 +143,17 @@ class PortableTransport:
         self.origin = origin.rstrip("/")
         self._session = requests.Session()
         self._session.verify = verify
+        self._session.auth = unchanged
+        self._proxies = proxies_for(self.origin)
         adapter = _Adapter(pool_maxsize=CONNECTIONS_MAX)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
-    def exchange(self, call: Call) -> None:
-        """Send one request and read its stream. What happened goes to `call.ended`, once.
+    def exchange(self, call: Call) -> str:
+        """Send one request and read its stream; returns the outcome.
 
-        Never raises, unless the greenlet is killed: then `ended` hears "cancelled" and the kill goes on.
+        What happened goes to `call.ended`, once. Never raises, unless the greenlet is killed: then `ended`
+        hears "cancelled" and the kill goes on.
         """
         offset_ns = time.time_ns() - time.perf_counter_ns()
         seen = _Exchange()
@@ -156,6 +179,7 @@ class PortableTransport:
                     clock_jump_ns=time.time_ns() - now_ns - offset_ns,
                 )
             )
+        return outcome
 
     def close(self) -> None:
         """Close every connection."""
@@ -176,6 +200,7 @@ class PortableTransport:
                 stream=True,
                 allow_redirects=False,
                 timeout=(limits.connect_ns / 1e9, None),
+                proxies=self._proxies,
             )
             seen.begin(response)
             kind = response.headers.get("content-type", "").lower()

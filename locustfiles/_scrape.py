@@ -30,6 +30,11 @@ HISTOGRAMS = {
     "vllm:e2e_request_latency_seconds": "e2e",
 }
 FINISHED = "vllm:request_success_total"  # vLLM counts aborted requests here too, under their own reason
+_PREFIXES = (
+    *(f"{name}{{" for name in (*GAUGES, *COUNTERS, FINISHED)),
+    *(f"{name} " for name in (*GAUGES, *COUNTERS, FINISHED)),
+    *(f"{name}_{part}" for name in HISTOGRAMS for part in ("sum", "count")),
+)
 COLUMNS = (
     *GAUGES.values(),
     *COUNTERS.values(),
@@ -52,7 +57,9 @@ class ServerCounts(NamedTuple):
 def read_metrics(text: str) -> dict[str, float]:
     """Return the columns found in a Prometheus text; raises ValueError if it is none or not vLLM's."""
     row: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
+    # Four lines in five of vLLM's page are buckets, and the parser takes 20 us for each.
+    wanted = "".join(line + "\n" for line in text.splitlines() if line.startswith(_PREFIXES))
+    for family in text_string_to_metric_families(wanted):
         for sample in family.samples:
             column = _column(sample.name, sample.labels)
             if column:

@@ -13,6 +13,7 @@ import urllib3
 
 from locustfiles._errors import reason, shown
 from locustfiles._options import api_headers
+from locustfiles._portable import proxies_for, unchanged
 from locustfiles._scrape import MetricsLog, ServerCounts, counts, read_metrics
 
 LOOK_S = 10.0
@@ -51,6 +52,8 @@ class Target:
                 timeout=LOOK_S,
                 verify=verify,
                 allow_redirects=False,
+                auth=unchanged,
+                proxies=proxies_for(plain),
             )
         owners = _owners(plain, response) if response.status_code == 200 else {}
         if not owners and not model:
@@ -71,7 +74,13 @@ class Target:
 
     def _read(self) -> dict[str, float]:
         try:
-            response = requests.get(f"{self.url}/metrics", timeout=LOOK_S, verify=self.verify)
+            response = requests.get(
+                f"{self.url}/metrics",
+                timeout=LOOK_S,
+                verify=self.verify,
+                auth=unchanged,
+                proxies=proxies_for(self.url),
+            )
             return read_metrics(response.text) if response.status_code == 200 else {}
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError):
             return {}

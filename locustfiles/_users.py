@@ -31,6 +31,7 @@ from locustfiles._workload import WorkloadError
 
 SIDE_ROWS = frozenset({"TTFT", "ITL"})
 MESSAGES_MAX = 50  # distinct error texts kept by Locust; beyond, the outcome alone
+BEAT_NS = 10_000_000
 NAP_NS = 500_000_000  # how often a waiting arrival looks whether it should stop
 
 log = logging.getLogger("tokenswarm")
@@ -65,6 +66,8 @@ class _Side:
         self.alarm = Alarm()
         self._ended = gevent.event.Event()
         self._greenlets = [gevent.spawn(self._tick_forever), gevent.spawn(self._book_forever)]
+        if self.load.transport.clock == "user":
+            self._greenlets.append(gevent.spawn(self._beat_forever))
 
     def heard(self, record: RequestRecord) -> None:
         """Tell Locust of a request that ended."""
@@ -88,6 +91,14 @@ class _Side:
             exception=exception,
             context={},
         )
+
+    def _beat_forever(self) -> None:
+        """Without the kernel's stamps a token is as late as this process is: measure how late it wakes."""
+        while True:
+            before_ns = time.perf_counter_ns()
+            gevent.sleep(BEAT_NS / _pacing.SECOND_NS)
+            late_ns = max(0, time.perf_counter_ns() - before_ns - BEAT_NS)
+            self.ledger.note_lag(self.load.settings.scenario, int(time.time()), late_ns)
 
     def _book_forever(self) -> None:
         """Count ended requests while no token is waiting: 200 streams that end together take 50 ms."""
@@ -172,6 +183,10 @@ def _now() -> Load | None:
     return _side.load
 
 
+def _pause_until(at_ns: int) -> None:
+    gevent.sleep(max(0.0, (at_ns - time.perf_counter_ns()) / _pacing.SECOND_NS))
+
+
 class ClosedLoopUser(User):
     """Ask, wait for the whole answer, think, ask again: N users are never more than N requests."""
 
@@ -189,9 +204,15 @@ class ClosedLoopUser(User):
 
     @task
     def ask(self) -> None:
-        """Send one request, due now."""
+        """Send one request, due now; after a failure the next one is due a second later at the earliest.
+
+        A server that refuses at once would be asked as fast as this machine can, and the error rate would
+        be a measure of the machine.
+        """
         if load := _now():
-            load.request(time.perf_counter_ns())
+            due_ns = time.perf_counter_ns()
+            if load.request(due_ns) != "ok":
+                _pause_until(due_ns + _pacing.SECOND_NS)
 
 
 class OpenLoopUser(User):

@@ -32,6 +32,8 @@ from locustfiles._timer import StreamTimer
 SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)  # Linux; Python names it from 3.12 on
 READ_BYTES = 65536
 ANCILLARY_BYTES = socket.CMSG_SPACE(16)
+JUMP_NS = 1_000_000  # a wall clock that was set by more makes its stamps worthless
+RETRY_NS = 20_000_000  # a connection that was dead already says so within a round trip
 CLOCK_SAMPLE_NS = 5_000  # two clocks read within this time of each other belong together
 
 _stamp = struct.Struct("qq").unpack_from
@@ -53,7 +55,17 @@ def wall_offset_ns() -> int:
 class _Stream:
     """One response in flight: where the loop's callback leaves what it read."""
 
-    __slots__ = ("decoder", "ended", "error", "head_reads", "lags_ns", "offset_ns", "timer", "unstamped")
+    __slots__ = (
+        "decoder",
+        "end_at_ns",
+        "ended",
+        "error",
+        "head_reads",
+        "lags_ns",
+        "offset_ns",
+        "timer",
+        "unstamped",
+    )
 
     def __init__(self, timer: StreamTimer, offset_ns: int) -> None:
         self.timer = timer
@@ -62,6 +74,7 @@ class _Stream:
         self.lags_ns: list[int] = []
         self.unstamped = 0  # reads without a stamp from the kernel
         self.head_reads = 0  # reads before the body
+        self.end_at_ns = 0  # arrival of the message's last byte; 0: it never came
         self.error: StreamError | None = None
         self.ended = gevent.event.Event()
 
@@ -121,6 +134,7 @@ class _Connection:
             self.fail(accounted(error))
         else:
             if decoder.complete:
+                stream.end_at_ns = at_ns
                 stream.ended.set()
 
     def fail(self, error: StreamError) -> None:
@@ -158,11 +172,11 @@ class WireTransport:
         self._keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         _ask_for_stamps(self._keeper)
 
-    def exchange(self, call: Call) -> None:
-        """Send one request and wait for its stream to end. What happened goes to `call.ended`, once.
+    def exchange(self, call: Call) -> str:
+        """Send one request and wait for its stream to end; returns the outcome.
 
-        Never raises, unless the greenlet is killed: then the connection is closed, `ended` hears
-        "cancelled", and the kill goes on.
+        What happened goes to `call.ended`, once. Never raises, unless the greenlet is killed: then the
+        connection is closed, `ended` hears "cancelled", and the kill goes on.
         """
         timer, limits = call.timer, call.deadlines
         began_ns = time.perf_counter_ns()
@@ -176,7 +190,8 @@ class WireTransport:
                 connection = self._connect(timer, limits)
             self._send(connection, stream, data)
             self._await(stream, began_ns, limits)
-            if stream.error and how == "reused" and not stream.touched:
+            quick = timer.sent_at_ns < 0 or time.perf_counter_ns() - timer.sent_at_ns < RETRY_NS
+            if stream.error and how == "reused" and not stream.touched and quick:
                 how = "retried"  # the server had closed it; nothing came back, so nothing was answered
                 stream = _Stream(timer, stream.offset_ns)
                 connection = self._connect(timer, limits)
@@ -189,6 +204,7 @@ class WireTransport:
             if connection is not None:
                 self._release(connection, stream)
             call.ended(ending)
+        return ending.outcome
 
     def close(self) -> None:
         """Close what is idle."""
@@ -263,17 +279,20 @@ class WireTransport:
                 decoder.status, decoder.content_type, bytes(decoder.error_body), decoder.retry_after
             )
         outcome, detail = judge_end(timer, choices, error)
+        jump_ns = wall_offset_ns() - stream.offset_ns
+        stamped = stream.end_at_ns and abs(jump_ns) < JUMP_NS
+        end_at_ns = stream.end_at_ns if stamped else time.perf_counter_ns()
         return Ending(
             outcome=outcome,
             detail=detail,
-            end_at_ns=time.perf_counter_ns(),
+            end_at_ns=end_at_ns,
             status=decoder.status,
             body_bytes=decoder.body_bytes,
             reads=len(stream.lags_ns) + stream.unstamped - stream.head_reads,
             lags_ns=[max(0, lag_ns) for lag_ns in stream.lags_ns],  # below 0: the clock was set forward
             connection=how,
             clock="user" if stream.unstamped or not stream.lags_ns else "kernel",
-            clock_jump_ns=wall_offset_ns() - stream.offset_ns,
+            clock_jump_ns=jump_ns,
         )
 
     def _release(self, connection: _Connection, stream: _Stream) -> None:

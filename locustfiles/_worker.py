@@ -3,7 +3,6 @@
 No Locust in here: what Locust must hear of a finished request goes through one callback.
 """
 
-import os
 from collections.abc import Callable
 from functools import partial
 from urllib.parse import urlsplit
@@ -11,13 +10,11 @@ from urllib.parse import urlsplit
 from analysis.record import RequestRecord
 from locustfiles._ledger import Ledger
 from locustfiles._options import Settings, api_headers
-from locustfiles._portable import PortableTransport
+from locustfiles._portable import PortableTransport, proxies_for
 from locustfiles._reply import Call, Ending
 from locustfiles._timer import StreamTimer
 from locustfiles._wire import WireTransport, wall_offset_ns
 from locustfiles._workload import WorkloadError
-
-PROXIES = ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY")
 
 
 def choose_transport(target: str, settings: Settings) -> str:
@@ -32,7 +29,8 @@ def choose_transport(target: str, settings: Settings) -> str:
         port = -1
     if url.scheme not in {"http", "https"} or not url.hostname or port == -1:
         raise WorkloadError(f"--host: found {target!r}, expected http://HOST[:PORT] or https://HOST[:PORT]")
-    wire_fits = url.scheme == "http" and not any(os.environ.get(name) for name in PROXIES)
+    proxies = proxies_for(target)
+    wire_fits = url.scheme == "http" and not (proxies.get("http") or proxies.get("all"))
     if settings.transport == "wire" and url.scheme == "https":
         raise WorkloadError("--transport: found wire for an https host, expected portable or auto")
     if settings.transport == "auto":
@@ -68,9 +66,10 @@ class Load:
         self._headers = api_headers()
         self._heard = heard
 
-    def request(self, due_at_ns: int) -> None:
-        """Send one request that is (or was) due at this monotonic time, and account for it however it ends.
+    def request(self, due_at_ns: int) -> str:
+        """Send one request that is (or was) due at this monotonic time; returns its outcome.
 
+        It is accounted for however it ends.
         Never raises, unless the greenlet is killed.
         """
         timer = StreamTimer(due_at_ns)
@@ -81,7 +80,7 @@ class Load:
         if self._prefix:
             request = request._replace(path=self._prefix + request.path)
         ended = partial(self._account, number, timer, due_unix_ns)
-        self.transport.exchange(Call(request, timer, self.settings.deadlines, workload.choices, ended))
+        return self.transport.exchange(Call(request, timer, self.settings.deadlines, workload.choices, ended))
 
     def _account(self, number: int, timer: StreamTimer, due_unix_ns: int, ending: Ending) -> None:
         gaps_ns = timer.gaps_ns

@@ -165,7 +165,7 @@ def test_latency_that_rises_alone_is_no_oversaturation(judged: Judge) -> None:
         ({"meta": {"interrupted": "SIGTERM"}}, "complete", "interrupted: SIGTERM"),
         ({"meta": {"ended_unix_ns": None}}, "complete", "run.json has no end: the run was cut off"),
         ({"dispatch_lag_ms": 2.0}, "dispatch lag p99", " ms"),
-        ({"coalesced_share": 0.2}, "coalesced chunks", "%"),
+        ({"coalesced_share": 0.2, "read_lag_ms": 5.0}, "coalesced chunks", "%"),
         ({"clock_jump_ms": 1.5}, "clock jumps", "worst 1.5 ms"),
         ({"meta": {"window": {"end_unix_ns": START_S * 10**9}}}, "window", "-3.0 s"),
     ],
@@ -179,7 +179,7 @@ def test_a_broken_instrument_is_invalid(
     ok, shown, severity = gate(verdict, name)
     assert (ok, severity) == (False, "invalid")
     assert found in shown
-    assert [reason.split(":")[0] for reason in verdict.reasons] == [name]
+    assert name in [reason.split(":")[0] for reason in verdict.reasons]
 
 
 def test_a_run_that_was_cut_off_in_its_first_second_is_judged_invalid(tmp_path: Path) -> None:
@@ -245,15 +245,10 @@ def test_what_the_run_can_live_with_is_a_warning_or_a_note(judged: Judge) -> Non
     assert gate(users_clock, "read lag p99")[::2] == (False, "invalid")
 
 
-def test_starting_less_than_offered_is_invalid(tmp_path: Path) -> None:
-    path = write_run(tmp_path / "run", GOOD)
-    lines = (path / "timeline.csv").read_text().splitlines()
-    cells = [line.split(",") for line in lines]
-    cells[20][1] = str(int(cells[20][1]) + 60)  # 60 of 1750 arrivals were never started
-    (path / "timeline.csv").write_text("\n".join(map(",".join, cells)) + "\n")
-    verdict = judge(load(path), SLA)
-    assert verdict.status == "INVALID"
-    assert [reason.split(":")[0] for reason in verdict.reasons] == ["started of offered"]
+def test_bursts_of_the_server_are_not_the_generators_fault(judged: Judge) -> None:
+    ok, found, severity = gate(judged(changed(coalesced_share=0.2)), "coalesced chunks")
+    assert (ok, severity) == (False, "note")
+    assert "bursts" in found
 
 
 def test_a_busy_worker_is_a_warning_only_when_it_lasts(tmp_path: Path) -> None:

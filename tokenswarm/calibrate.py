@@ -83,7 +83,7 @@ def _figures(run: rundir.Run, truth: dict[str, dict[str, Any]]) -> dict[str, Any
         "itl_p99_ms": itl.quantile(0.99) / 1e6,
         "itl_p99_true_ms": _quantile(gaps_ms, 99),
         "coalesced_share": run.meta["instrument"]["coalesced_share"],
-        "lag_p99_ms": run.meta["instrument"]["lag_p99_ns"] / 1e6,
+        "lag_p99_ms": (run.meta["instrument"]["lag_p99_ns"] or 0) / 1e6,
         "clock": run.meta["clock"],
         "cpu_us_per_token": cost_us,
         "tokens_per_s_per_worker": SHARE_OF_CPU / cost_us * 1e6,

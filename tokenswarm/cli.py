@@ -25,7 +25,7 @@ out_option = click.option(
 )
 run_argument = click.argument("run_dir", type=click.Path(path_type=Path))
 sla_option = click.option(
-    "--sla", type=click.Path(path_type=Path), help="SLA file (YAML); without one: sub-100ms."
+    "--sla", type=click.Path(path_type=Path), help="SLA file (YAML); default: the run's own, else sub-100ms."
 )
 
 
@@ -72,8 +72,8 @@ def run(experiment: Path, out: Path | None, *, machine: bool) -> None:
         load: {loop: open, rate: 20, duration_s: 60}
         sla: {name: sub-100ms, objectives: ["ttft p95 < 100 ms", "error_rate < 0.1 %"]}
 
-    tokenswarm/demo.yaml is a longer one; README.md lists every key. An API key comes from the environment:
-    TOKENSWARM_API_KEY or OPENAI_API_KEY.
+    tokenswarm/demo.yaml is a longer one; tokenswarm/experiment.py lists every key. An API key comes from the
+    environment: TOKENSWARM_API_KEY or OPENAI_API_KEY.
     """
     _experiment(experiment, out, machine=machine)
 
@@ -86,9 +86,21 @@ def _experiment(path: Path, out: Path | None, *, machine: bool) -> None:
     out = out or Path("out") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     _refuse_to_overwrite(out, [server.name for server in plan.servers])
     console = tables.console(machine=machine)
-    with tables.progress(console) as show:
-        directories = list(experiment.measure_all(plan, out, show))
-    _conclude(judging.conclude(directories, sla, out), out, machine=machine)
+    directories: list[Path] = []
+    failure: TokenswarmError | None = None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tables.progress(console) as show:
+            directories.extend(experiment.measure_all(plan, out, show))
+    except TokenswarmError as error:
+        failure = error
+    if directories:  # what was measured is judged, whatever became of the rest
+        for directory in directories:
+            judging.keep_sla(plan, path, directory)
+        verdicts = judging.conclude(directories, sla, out)
+    if failure:
+        raise failure
+    _conclude(verdicts, out, machine=machine)
 
 
 def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
@@ -117,7 +129,7 @@ def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
     """
     from tokenswarm import judging  # noqa: PLC0415 - as above
 
-    _conclude(judging.conclude([run_dir], judging.sla(sla), None), run_dir, machine=machine)
+    _conclude(judging.conclude([run_dir], judging.sla(sla, run_dir), None), run_dir, machine=machine)
 
 
 @cli.command()
@@ -127,7 +139,7 @@ def report(run_dir: Path, sla: Path | None) -> None:
     """Write report.pdf and charts/*.png for the run in RUN_DIR."""
     from tokenswarm import judging  # noqa: PLC0415 - as above
 
-    judging.conclude([run_dir], judging.sla(sla), run_dir)
+    judging.conclude([run_dir], judging.sla(sla, run_dir), run_dir)
     click.echo(run_dir / "report.pdf")
 
 
@@ -193,6 +205,9 @@ def main() -> None:
     except TokenswarmError as error:
         click.echo(f"tokenswarm: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        click.echo(f"tokenswarm: {error.filename or 'output'}: {error.strerror or error}", err=True)
+        sys.exit(EXIT_USAGE)
     except Exception:  # noqa: BLE001 - the last resort, and it says so
         traceback.print_exc()
         sys.exit(EXIT_INTERNAL)

@@ -3,7 +3,7 @@
 The file (YAML; every key but `servers` may be left out):
 
     name: baseline vs awq
-    servers:                  # measured in this order, each with the same seed: same prompts, same arrivals
+    servers:                  # measured in this order, each with the same seed
       - name: baseline
         sim: baseline         # a profile of the built-in simulator …
       - name: production
@@ -11,7 +11,7 @@ The file (YAML; every key but `servers` may be left out):
     load:
       loop: open              # open: `rate` arrivals a second; closed: `users` at a time
       rate: 20
-      duration_s: 60          # measured, after warm-up
+      duration_s: 60          # measured at least, after warm-up
       warmup_s: 5
       workers: 2              # processes that send; 1 does without a master
       arrivals: poisson       # or constant
@@ -37,17 +37,18 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from server.sim.profiles import PROFILES
 from tokenswarm import EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
 from tokenswarm.processes import child, last_line, simulator
 
-Positive = Annotated[float, Meta(gt=0)]
+Positive = Annotated[float, Meta(gt=0, lt=1e7)]
 Count = Annotated[int, Meta(ge=1)]
 
 
 class Server(msgspec.Struct, forbid_unknown_fields=True):
     """What is measured: a profile of the simulator, or a URL."""
 
-    name: Annotated[str, Meta(pattern=r"^[\w.-]+$")] = ""
+    name: Annotated[str, Meta(pattern=r"^(\w[\w.-]*)?$")] = ""
     sim: str = ""
     url: str = ""
 
@@ -86,7 +87,7 @@ class Experiment(msgspec.Struct, forbid_unknown_fields=True):
     """The whole file."""
 
     servers: Annotated[list[Server], Meta(min_length=1)]
-    name: str = "experiment"
+    name: str = ""  # for whoever reads the file
     load: Load = msgspec.field(default_factory=Load)
     workload: Workload = msgspec.field(default_factory=Workload)
     sla: str | InlineSla = ""
@@ -116,6 +117,10 @@ def read(path: Path) -> Experiment:
         if bool(server.sim) == bool(server.url):
             found = "both" if server.sim else "neither"
             raise TokenswarmError(f"{path}: server {number}: expected sim or url, found {found}", EXIT_USAGE)
+        if server.sim and server.sim not in PROFILES:
+            known = ", ".join(sorted(PROFILES))
+            text = f"{path}: server {number}: sim: found {server.sim!r}, expected one of {known}"
+            raise TokenswarmError(text, EXIT_USAGE)
         server.name = server.name or server.sim or f"server-{number}"
     names = [server.name for server in experiment.servers]
     if len(set(names)) < len(names):
@@ -155,7 +160,8 @@ def measure(
                 process.terminate()  # Locust ends in order: streams drain, reports come in
                 process.wait()
     if not (directory / "run.json").exists():
-        raise TokenswarmError(f"{server.name}: {last_line(log)}", EXIT_NOT_STARTED)
+        code = EXIT_USAGE if process.returncode == EXIT_USAGE else EXIT_NOT_STARTED
+        raise TokenswarmError(f"{server.name}: {last_line(log)}", code)
     return directory, whole
 
 

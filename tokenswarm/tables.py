@@ -127,4 +127,4 @@ _SUMMARY = (
 
 def console(*, machine: bool) -> Console:
     """Return where people read: stdout, or stderr when stdout is for machines."""
-    return Console(file=sys.stderr if machine else sys.stdout, highlight=False, soft_wrap=True)
+    return Console(file=sys.stderr if machine else sys.stdout, highlight=False, markup=False, soft_wrap=True)

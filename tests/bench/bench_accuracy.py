@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from common import LOAD_A, LOAD_B, ROOT, Load, Measured, build, locust_worker, truth
+from common import HERE, LOAD_A, LOAD_B, ROOT, Load, Measured, build, locust_worker, truth
 
 sys.path.insert(0, str(ROOT))
 from analysis.histogram import Histogram, read_log
@@ -22,7 +22,7 @@ SECONDS = 15
 
 
 def measure(truthd: str, load: Load, directory: Path) -> tuple[Measured, dict[str, Any]]:
-    options = [str(ROOT / "locustfiles" / "chat.py"), "--endpoint", "completions"]
+    options = [str(HERE / "staggered.py"), "--endpoint", "completions"]
     options += ["--prompt-words", "40", "--max-tokens", str(load.tokens)]
     with truth(truthd, load) as (port, account):
         run = locust_worker(port, directory, SECONDS, load.streams, options)

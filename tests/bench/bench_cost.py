@@ -12,14 +12,14 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from common import LOAD_A, LOAD_B, ROOT, Load, build, floor_us, locust_worker, truth
+from common import HERE, LOAD_A, LOAD_B, Load, build, floor_us, locust_worker, truth
 
 GOALS = {LOAD_A.name: 2.0, LOAD_B.name: 2.2}
 
 
 def worker_us(port: int, load: Load, folder: Path) -> tuple[float, float]:
     """Return (CPU microseconds per token, coalesced share) of one worker: the slope from 5 to 17 seconds."""
-    options = [str(ROOT / "locustfiles" / "chat.py"), "--endpoint", "completions"]
+    options = [str(HERE / "staggered.py"), "--endpoint", "completions"]
     options += ["--prompt-words", "40", "--max-tokens", str(load.tokens)]
     runs = [
         locust_worker(port, folder / f"{port}-{seconds}", seconds, load.streams, options)

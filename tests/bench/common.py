@@ -34,14 +34,6 @@ class Load:
     itl_ms: int
     tokens: int
 
-    @property
-    def stagger_us(self) -> int:
-        """Between the floor client's starts: over a second, and out of phase with the tokens, as our users.
-
-        Streams in step would come in bursts, and a burst costs each of its tokens less than a lone token.
-        """
-        return 1_000_000 // self.streams + int(0.0618 * self.itl_ms * 1000)
-
 
 LOAD_A = Load("A: 50 streams x 100 tokens/s", 50, 50, 10, 200)
 LOAD_B = Load("B: 200 streams x 200 tokens/s", 200, 50, 5, 400)
@@ -96,7 +88,7 @@ def floor_us(program: str, port: int, load: Load, requests: int) -> float:
     """Return the floor client's CPU microseconds per token: the slope between n and 2n requests a stream."""
     used = []
     for count in (requests, 2 * requests):
-        command = pinned(CLIENT_CORE, program, port, load.streams, load.tokens, count, load.stagger_us)
+        command = pinned(CLIENT_CORE, program, port, load.streams, load.tokens, count)
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         _, _, usage = os.wait4(process.pid, 0)
         used.append(usage.ru_utime + usage.ru_stime)
@@ -125,9 +117,14 @@ def locust_worker(port: int, directory: Path, run_time_s: int, users: int, optio
         stdout=log,
         stderr=log,
         cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     worker = subprocess.Popen(
-        pinned(CLIENT_CORE, *base, "--worker", "--master-port", link), stdout=log, stderr=log, cwd=ROOT
+        pinned(CLIENT_CORE, *base, "--worker", "--master-port", link),
+        stdout=log,
+        stderr=log,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     try:
         _, _, usage = os.wait4(worker.pid, 0)

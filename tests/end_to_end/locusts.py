@@ -34,7 +34,9 @@ def simulator(script: str, *arguments: str) -> Iterator[tuple[str, Sim]]:
 
 
 def command(locustfile: str, url: str, *arguments: str) -> list[str]:
-    head = [sys.executable, "-m", "locust", "-f", str(ROOT / "locustfiles" / f"{locustfile}.py")]
+    """Return a command line; no name for the locustfile is their whole folder."""
+    file = ROOT / "locustfiles" / (f"{locustfile}.py" if locustfile else "")
+    head = [sys.executable, "-m", "locust", "-f", str(file)]
     return [*head, "--headless", "--only-summary", "--host", url, *arguments]
 
 
@@ -62,9 +64,9 @@ class Locust:
     def said(self) -> str:
         return self.output.read_text(errors="replace")
 
-    def wait_until_it_says(self, words: str, timeout_s: float = 20) -> None:
+    def wait_until_it_says(self, words: str, timeout_s: float = 20, times: int = 1) -> None:
         end = time.monotonic() + timeout_s
-        while words not in self.said:
+        while self.said.count(words) < times:
             assert self.process.poll() is None, self.said
             assert time.monotonic() < end, self.said
             time.sleep(0.02)

@@ -104,6 +104,22 @@ def test_late_reader_shows_in_lag_and_not_in_the_times(tmp_path: Path) -> None:
     assert rank(absolute(wire.gaps), 0.99) < 5
 
 
+def test_tokens_that_shared_a_read_are_counted_as_coalesced() -> None:
+    with running_sim() as sim:
+        url, script = f"http://127.0.0.1:{sim.port}", {"ttft_ms": 50, "itl_ms": 5, "tokens": 80}
+        job = {"name": "run", "url": url, "count": 5, "script": script, "arguments": ["--transport", "wire"]}
+        on_time, late = drive([job])["records"]["run"], drive([job], **BLOCKED)["records"]["run"]
+    shares = [
+        sum(row["coalesced"] for row in rows) / sum(row["chunks"] for row in rows) for rows in (on_time, late)
+    ]
+    print(f"\ncoalesced: {shares[0]:.1%} read on time, {shares[1]:.1%} read late")
+    assert shares[0] < 0.05
+    assert shares[1] > 0.3
+    for row in late:  # the last of a read has its own time: sums stay true
+        assert row["gap_sum_ns"] == row["last_ns"] - row["first_ns"]
+        assert abs(row["gap_sum_ns"] / 1e6 - 79 * 5) < 40
+
+
 def test_control_a_clock_that_is_read_by_the_program_shows_the_late_reader(tmp_path: Path) -> None:
     portable = errors(tmp_path, "portable", FIFTY_MS, **BLOCKED)
     show("portable, blocked", portable)

@@ -3,10 +3,13 @@
 The runs wait more than they work, so three go on at a time; each test waits for its own.
 """
 
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
+from urllib.request import urlopen
 
 import pytest
 
@@ -23,6 +26,7 @@ from tests.end_to_end.locusts import (
     result,
     side_by_side,
     simulator,
+    started,
 )
 
 QUICK = '{"ttft_ms": 20, "itl_ms": 5, "tokens": 12}'
@@ -94,6 +98,40 @@ def unreachable_forked(path: Path) -> Ended:
     return unreachable(path, "--processes", "2", "--master-bind-port", port, "--master-port", port)
 
 
+def wait_for_port(port: int) -> None:
+    until = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        else:
+            return
+
+
+def web(path: Path) -> Ended:
+    """Start and stop two runs from the web page, the second one with another option."""
+    with simulator('{"ttft_ms": 20, "itl_ms": 50}') as (url, sim):
+        port = free_port()
+        order = [part for part in command("chat", url) if part not in {"--headless", "--only-summary"}]
+        order += ["--web-host", "127.0.0.1", "--web-port", str(port)]
+        with started(order, path / "locust.log") as locust:
+            wait_for_port(port)
+            for number, tokens in enumerate(("10", "20"), 1):
+                form = f"user_count=4&spawn_rate=4&host={url}&max_tokens={tokens}"
+                assert b'"success":true' in press(port, "/swarm", form).replace(b" ", b"")
+                time.sleep(1.5)
+                press(port, "/stop", "")  # while streams are running
+                locust.wait_until_it_says("Results are in", times=number)
+            locust.process.terminate()
+            return Ended(locust.wait(), [locust], path, metrics(sim))
+
+
+def press(port: int, button: str, form: str) -> bytes:
+    return urlopen(f"http://127.0.0.1:{port}{button}", form.encode(), timeout=20).read()
+
+
 VARIABLES = {
     "TOKENSWARM_RUN_DIR": "run",
     "TOKENSWARM_MAX_TOKENS": "7",
@@ -123,6 +161,8 @@ PLAYS: dict[str, Callable[[Path], Ended]] = {
     "variables": lambda path: alone(
         path, '{"itl_ms": 2}', "chat", "-u", "2", "-r", "2", "-t", "1", **VARIABLES
     ),
+    "web": web,
+    "both loops": lambda path: alone(path, QUICK, "", "-u", "2", "-t", "2", *RUN),
     "no directory": lambda path: alone(path, QUICK, "chat", "-u", "1", "-t", "1"),
 }
 
@@ -206,7 +246,7 @@ def test_three_choices_agree_with_the_server(ended: Callable[[str], Ended]) -> N
     assert {(record.chunks, record.gaps, record.output_tokens) for record in run.records} == {(36, 33, 36)}
     check_accounts(run)
     assert run.meta["server_counts"]["generation_tokens"] == sum(record.chunks for record in run.records)
-    assert run.meta["server_counts"]["requests"] == len(run.records)
+    assert run.meta["server_counts"]["requests"] == 3 * len(run.records)  # vLLM counts every choice
 
 
 @pytest.mark.parametrize(
@@ -253,3 +293,23 @@ def test_default_run_directory_is_under_out(ended: Callable[[str], Ended]) -> No
     found.check_quiet()
     (path,) = (found.path / "out").iterdir()
     assert result(path).meta["run"] == path.name
+
+
+def test_runs_of_the_web_page_are_apart_and_whole(ended: Callable[[str], Ended]) -> None:
+    found = ended("web")
+    found.check_quiet()
+    runs = sorted((result(path) for path in (found.path / "out").iterdir()), key=lambda run: run.meta["run"])
+    assert [run.meta["workload"]["max_tokens"] for run in runs] == [[10, 10], [20, 20]]
+    for run, tokens in zip(runs, (10, 20), strict=True):
+        assert set(run.outcomes()) == {"ok"}  # the streams that were running were let finish
+        assert {record.chunks for record in run.records} == {tokens}
+        check_accounts(run)
+    assert found.counted["finished"] == sum(len(run.records) for run in runs)
+
+
+def test_folder_of_locustfiles_is_two_loops_and_none(ended: Callable[[str], Ended]) -> None:
+    found = ended("both loops")
+    assert found.code == 2
+    (error,) = found.errors
+    assert error.startswith("user classes: found Arrivals and Chat, expected one")
+    assert not (found.path / "run").exists()

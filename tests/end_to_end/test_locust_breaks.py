@@ -136,6 +136,20 @@ def terminated_master(path: Path) -> Broken:
     return Broken(code, master.said, result(path / "run"), codes=codes)
 
 
+def dead_server(path: Path) -> Broken:
+    arguments = ["-u", "10", "-r", "10", "-t", "5", "--run-dir", "run"]
+    with (
+        simulator(ONE_SECOND) as (url, sim),
+        started(command("chat", url, *arguments), path / "locust.log") as locust,
+    ):
+        locust.wait_until_it_says("All users spawned")
+        time.sleep(2.5)
+        died_ns = time.time_ns()
+        sim.process.kill()
+        code = locust.wait()
+    return Broken(code, locust.said, result(path / "run"), died_ns)
+
+
 SCENARIOS = (
     frozen_server,
     frozen_generator,
@@ -144,6 +158,7 @@ SCENARIOS = (
     leaving_worker,
     interrupted_process,
     terminated_master,
+    dead_server,
 )
 
 
@@ -246,6 +261,20 @@ def test_interrupted_run_keeps_what_it_measured(broken: Callable[[str], Broken],
     found = broken(scenario).verdict
     assert found.status == "INVALID"
     assert any("interrupted" in reason for reason in found.reasons)
+
+
+def test_server_that_dies_is_not_hammered(broken: Callable[[str], Broken]) -> None:
+    code, said, run, died_ns, *_ = broken("dead_server")
+    assert code == 1, said
+    assert "Traceback" not in said
+    check_accounts(run)
+    outcomes = run.outcomes()
+    assert set(outcomes) == {"ok", "truncated", "connect"}
+    assert outcomes["truncated"] <= 10  # what was running
+    after = [record for record in run.records if record.due_unix_ns > died_ns]
+    assert {record.outcome for record in after} <= {"connect", "truncated"}
+    assert 10 <= len(after) <= 10 * 4  # ten users, a try a second each
+    assert broken("dead_server").verdict.status == "INVALID"  # the server's counts ended with it
 
 
 # The API key
