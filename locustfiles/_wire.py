@@ -280,8 +280,12 @@ class WireTransport:
             )
         outcome, detail = judge_end(timer, choices, error)
         jump_ns = wall_offset_ns() - stream.offset_ns
-        stamped = stream.end_at_ns and abs(jump_ns) < JUMP_NS
-        end_at_ns = stream.end_at_ns if stamped else time.perf_counter_ns()
+        end_at_ns = time.perf_counter_ns()
+        if abs(jump_ns) < JUMP_NS:
+            end_at_ns = stream.end_at_ns or end_at_ns
+            # Held up between sending and reading the clock, a process would have sent after the answer.
+            arrived = [at_ns for at_ns in (timer.first_at_ns, stream.end_at_ns) if at_ns > 0]
+            timer.sent_at_ns = min(timer.sent_at_ns, *arrived) if arrived else timer.sent_at_ns
         return Ending(
             outcome=outcome,
             detail=detail,

@@ -1,10 +1,12 @@
 """One process's load: which way it goes, and that every request is accounted for however it ends."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import gevent.socket
 import pytest
 
 from analysis.record import RequestRecord
@@ -105,7 +107,7 @@ def test_request_is_accounted_for(transport: str) -> None:
     with running_sim("--script", '{"tokens": 4, "itl_ms": 5}') as sim:
         target = f"http://127.0.0.1:{sim.port}"
         with load(target, "--transport", transport, "--scenario", "named") as (made, heard):
-            assert made.request(_wire.time.perf_counter_ns()) == "ok"
+            assert made.request(time.perf_counter_ns()) == "ok"
             report = made.ledger.report(final=True)
     (record,) = heard
     assert report["records"] == [list(record)]
@@ -131,7 +133,7 @@ def test_clock_that_is_set_in_mid_request_is_told_and_breaks_nothing(
         running_sim("--script", '{"tokens": 4, "itl_ms": 5}') as sim,
         load(f"http://127.0.0.1:{sim.port}", "--transport", "wire") as (made, heard),
     ):
-        assert made.request(_wire.time.perf_counter_ns()) == "ok"
+        assert made.request(time.perf_counter_ns()) == "ok"
         report = made.ledger.report(final=True)
     (record,) = heard
     assert abs(record.clock_jump_ns - step_s * SECOND_NS) < 0.01 * SECOND_NS
@@ -148,3 +150,24 @@ def test_clock_that_is_set_in_mid_request_is_told_and_breaks_nothing(
     merge = Merge("run")
     assert merge.take(report) == [record]
     assert merge.clock_jumps == 1
+
+
+def test_nothing_is_answered_before_it_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may be held up right after its send, and read the clock when the answer is there."""
+    send = gevent.socket.socket.sendall
+
+    def send_and_be_held_up(*arguments: Any) -> None:
+        send(*arguments)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(gevent.socket.socket, "sendall", send_and_be_held_up)
+    with (
+        running_sim("--script", '{"tokens": 2, "ttft_ms": 1}') as sim,
+        load(f"http://127.0.0.1:{sim.port}", "--transport", "wire") as (made, heard),
+    ):
+        assert made.request(time.perf_counter_ns()) == "ok"
+    (record,) = heard
+    assert record.sent_ns is not None
+    assert record.first_ns is not None
+    assert record.sent_ns <= record.first_ns < 0.04 * SECOND_NS
+    assert record.lag_max_ns > 0.01 * SECOND_NS
