@@ -1,6 +1,7 @@
 """The command line: arguments only. What is done is in experiment.py, judging.py and calibrate.py."""
 
 import json
+import signal
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -194,6 +195,7 @@ def main() -> None:
     if not (ROOT / "locustfiles").is_dir():
         sys.exit("tokenswarm runs from its checkout, found none; install it with: pip install -e CHECKOUT")
     sys.path.insert(0, str(ROOT))  # before any `server` or `analysis` that somebody else installed
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an eviction is judged as Ctrl-C is
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:

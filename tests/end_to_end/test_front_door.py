@@ -359,8 +359,11 @@ def test_report_of_a_run(ask: Ask, ended: Callable[[str], Ended]) -> None:
     assert (path / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_experiment_that_is_interrupted_judges_what_there_is(ended: Callable[[str], Ended]) -> None:
-    found = ended("interrupted")
+@pytest.mark.parametrize("play", ["interrupted", "terminated"])
+def test_experiment_that_is_interrupted_judges_what_there_is(
+    ended: Callable[[str], Ended], play: str
+) -> None:
+    found = ended(play)
     assert found.left == []
     assert "Traceback" not in found.stderr, found.stderr
     run = result(found.out / "one")
@@ -371,11 +374,10 @@ def test_experiment_that_is_interrupted_judges_what_there_is(ended: Callable[[st
     assert (found.code, said["status"]) == (5, "INVALID")
 
 
-@pytest.mark.parametrize("play", ["terminated", "killed"])
 def test_experiment_that_is_killed_leaves_records_and_nothing_running(
-    ended: Callable[[str], Ended], play: str
+    ended: Callable[[str], Ended],
 ) -> None:
-    found = ended(play)
+    found = ended("killed")
     assert found.code != 0
     assert found.left == []
     run = result(found.out / "one")
