@@ -51,7 +51,9 @@ def watch(directory: Path, seen: list[tuple[int, int]]) -> None:
             worker = worker or next(
                 child for child in psutil.Process().children() if "--worker" in child.cmdline()
             )
-            seen.append((tokens, worker.memory_info().rss))
+            rss = worker.memory_info().rss
+            if rss:  # nothing is left of a process that has just ended
+                seen.append((tokens, rss))
         except (OSError, StopIteration, psutil.Error):
             continue
 
