@@ -18,6 +18,7 @@ from locustfiles._portable import PortableTransport
 from locustfiles._wire import WireTransport, wall_offset_ns
 from locustfiles._worker import Load, choose_transport
 from locustfiles._workload import WorkloadError
+from tests.responses import CHUNKED, STREAM, chunked, delta, event, head
 from tests.sim_server import running_sim
 from tests.test_options import options
 
@@ -171,3 +172,57 @@ def test_nothing_is_answered_before_it_was_sent(monkeypatch: pytest.MonkeyPatch)
     assert record.first_ns is not None
     assert record.sent_ns <= record.first_ns < 0.04 * SECOND_NS
     assert record.lag_max_ns > 0.01 * SECOND_NS
+
+
+@contextmanager
+def raw_server(*pieces: bytes, pause_s: float = 0.002) -> Iterator[int]:
+    """Answer the first request with these bytes, one write each, and then say nothing more."""
+    listener = gevent.socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        peer.recv(65536)
+        for piece in pieces:
+            peer.sendall(piece)
+            gevent.sleep(pause_s)
+        gevent.sleep(60)
+
+    greenlet = gevent.spawn(serve)
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        greenlet.kill()
+        listener.close()
+
+
+def test_what_waits_to_be_decoded_is_neither_late_nor_lost() -> None:
+    """An error in mid-stream is noticed in a moment, not at the deadline of a server that hangs after it."""
+    events = [*[event(delta("x"))] * 100, event({"error": {"message": "out of blocks"}})]
+    pieces = [chunked([made], end=b"") for made in events]
+    with (
+        raw_server(head(STREAM, CHUNKED), *pieces) as port,
+        load(f"http://127.0.0.1:{port}", "--transport", "wire") as (made, heard),
+    ):
+        began_ns = time.perf_counter_ns()
+        assert made.request(began_ns) == "server_error"
+    (record,) = heard
+    assert record.end_ns < 2 * SECOND_NS
+    assert (record.chunks, record.gaps, record.reads) == (100, 99, 101 - record.coalesced)
+    assert record.detail == "the stream carried an error: {\"message\":\"out of blocks\"}"
+    assert record.clock == "kernel"
+    assert record.gap_sum_ns / record.gaps > 0.0019 * SECOND_NS
+
+
+def test_a_deadline_counts_from_the_last_token_that_was_read() -> None:
+    tokens = [chunked([event(delta("x"))], end=b"")] * 5
+    with (
+        raw_server(head(STREAM, CHUNKED), *tokens, pause_s=0.1) as port,
+        load(f"http://127.0.0.1:{port}", "--transport", "wire", "--stall-timeout", "0.3") as (made, heard),
+    ):
+        assert made.request(time.perf_counter_ns()) == "stall_timeout"
+    (record,) = heard
+    assert record.chunks == 5
+    assert record.last_ns is not None
+    assert 0.3 * SECOND_NS <= record.end_ns - record.last_ns < 0.4 * SECOND_NS

@@ -34,7 +34,7 @@ def main(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         truthd, cfloor = build(folder)
-        for load, requests in ((LOAD_A, 2), (LOAD_B, 1)):
+        for load, requests in ((LOAD_A, 4), (LOAD_B, 3)):
             ratios = []
             for number in range(rounds):
                 with truth(truthd, load) as (port, _):
