@@ -8,6 +8,7 @@ import csv
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -89,13 +90,17 @@ class Coordinator:
     def take(self, reports: list[Report]) -> None:
         """Merge reports of this process's own load."""
         if self.run:
-            self.run.take(reports)
+            run = self.run
+            try:
+                run.take(reports)
+            except OSError as error:
+                self._broke_off(run, error)
 
     def _worker_report(self, client_id: str, data: dict[str, Any]) -> None:
         reports = data.get("tokenswarm")
         if self.run and reports:
-            self.run.heard_of[client_id] = reports[-1]["worker"]
-            self.run.take(reports)
+            self.run.hear_of(client_id, reports[-1]["worker"])
+            self.take(reports)
 
     def _test_start(self, environment: Any, **_: Any) -> None:
         self._asked_to_begin = True
@@ -110,7 +115,7 @@ class Coordinator:
             target = Target.look(environment.host or "", verify=settings.verify, model=options.model)
             self._found_model = "" if options.model else target.model
             options.model = target.model
-            self.run = _Run(environment, settings, target, loop)
+            self.run = _Run(environment, settings, target, loop, self._broke_off)
         except WorkloadError as error:
             self._refuse(EXIT_USAGE, str(error))
         except TargetError as error:
@@ -157,19 +162,21 @@ class Coordinator:
                 runner.server.send_to_client(message("quit", None, client.id))
         else:
             runner.stop()
-        try:
-            self._finish()
-        except OSError as error:
-            self._cannot_write(error)
-        finally:
-            self._locust_quit()
+        self._finish()
+        self._locust_quit()
 
-    def _cannot_write(self, error: OSError) -> None:
-        log.error(
-            "%s: cannot be written (%s): the run is INVALID", error.filename or "results", error.strerror
-        )
-        self.run = None
+    def _broke_off(self, run: "_Run", error: OSError) -> None:
+        """End a run whose results cannot be kept, once. What was written before stays."""
+        if self.run is run:
+            self._cannot_write(run, error)
+            give_up(self.environment, EXIT_INVALID)
+
+    def _cannot_write(self, run: "_Run", error: OSError) -> None:
+        where = error.filename or run.directory.path
+        log.error("%s: cannot be written (%s): the run is INVALID", where, error.strerror)
         self.environment.process_exit_code = EXIT_INVALID
+        self.run = None if self.run is run else self.run
+        run.abandon()
 
     def _finish(self) -> None:
         run = self.run
@@ -183,14 +190,26 @@ class Coordinator:
         run.wait_for_last_words()
         if self.run is run:
             self.run = None
-        if run.finish() and self.environment.process_exit_code is None:
+        try:
+            lost = run.finish()
+        except OSError as error:
+            self._cannot_write(run, error)
+            return
+        if lost and self.environment.process_exit_code is None:
             self.environment.process_exit_code = EXIT_INVALID
 
 
 class _Run:
     """One run, from the first user to the last report."""
 
-    def __init__(self, environment: Any, settings: Settings, target: Target, loop: str) -> None:
+    def __init__(
+        self,
+        environment: Any,
+        settings: Settings,
+        target: Target,
+        loop: str,
+        broke_off: Callable[["_Run", OSError], None],
+    ) -> None:
         self.environment = environment
         self.loop = loop
         self.settings = settings
@@ -211,10 +230,10 @@ class _Run:
         )
         self.directory.write_meta(self._meta())
         target.open_log(self.directory.path)
+        self._broke_off = broke_off
         self._greenlets = [
-            gevent.spawn(self._locust_csv.stats_writer),
-            gevent.spawn(self._watch),
-            gevent.spawn(target.watch),
+            gevent.spawn(self._write, work)
+            for work in (self._locust_csv.stats_writer, self._watch, target.watch)
         ]
         log.info("Results go to %s", self.directory.path)
 
@@ -222,9 +241,25 @@ class _Run:
         runner = self.environment.runner
         return [client.id for client in runner.clients.all] if isinstance(runner, MasterRunner) else []
 
+    def hear_of(self, client_id: str, worker: str) -> None:
+        """Note who reports; one that joined late has the same to account for as the others."""
+        self.heard_of[client_id] = worker
+        if client_id not in self.expected:
+            self.expected.append(client_id)
+
     def take(self, reports: list[Report]) -> None:
         for report in reports:
             self.directory.append(self.merge.take(report))
+
+    def _write(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            self._broke_off(self, error)
+
+    def abandon(self) -> None:
+        """Write no more."""
+        gevent.killall(self._greenlets, block=False)
 
     def _watch(self) -> None:
         written = 0

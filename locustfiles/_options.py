@@ -90,6 +90,11 @@ class Settings:
         )
         if options.choices < 1:
             raise WorkloadError(f"--choices: found {options.choices}, expected at least 1")
+        for name, known in (("endpoint", ENDPOINTS), ("arrivals", ARRIVALS), ("transport", TRANSPORTS)):
+            if getattr(options, name) not in known:  # a web page's form is not checked by the parser
+                raise WorkloadError(
+                    f"--{name}: found {getattr(options, name)!r}, expected one of {', '.join(known)}"
+                )
         seconds = {
             name: getattr(options, f"{name}_timeout") for name in ("connect", "first_token", "stall", "total")
         }

@@ -56,6 +56,7 @@ class _Side:
         runner = environment.runner
         self.environment = environment
         self.index = max(0, runner.worker_index)
+        self.numbers = itertools.count()  # of this run's users here
         self.workers = options.expect_workers if isinstance(runner, WorkerRunner) else 1
         self.outbox: list[Report] = []
         self._messages: set[str] = set()
@@ -192,11 +193,11 @@ class ClosedLoopUser(User):
 
     abstract = True
     loop = "closed"
-    _numbers = itertools.count()
 
     def on_start(self) -> None:
         """Begin some time within a second: Locust spawns in lumps, and users in step would queue in lumps."""
-        gevent.sleep(_pacing.phase(next(self._numbers)))
+        if _side:
+            gevent.sleep(_pacing.phase(next(_side.numbers)))
 
     def wait_time(self) -> float:
         """Return the pause after an answer, in seconds."""
@@ -220,12 +221,10 @@ class OpenLoopUser(User):
 
     abstract = True
     loop = "open"
-    _numbers = itertools.count()
 
     def __init__(self, environment: Any) -> None:
-        """Take a number: users of one process arrive independently of each other."""
+        """Begin with nothing in flight."""
         super().__init__(environment)
-        self._number = next(self._numbers)
         self._in_flight = gevent.pool.Group()
 
     def wait_time(self) -> float:
@@ -239,12 +238,13 @@ class OpenLoopUser(User):
         if load is None or _side is None:
             return
         start_ns = begun_ns = time.perf_counter_ns()
+        number = next(_side.numbers)  # users of one process arrive independently of each other
         if load.settings.arrivals == "poisson":
             seed = load.settings.workload.seed
-            schedule = _pacing.poisson(f"{seed}/{_side.index}/{self._number}")
+            schedule = _pacing.poisson(f"{seed}/{_side.index}/{number}")
         else:
             start_ns -= start_ns % _pacing.SECOND_NS  # one beat for all users of this host
-            schedule = _pacing.constant(_side.index + self._number * _side.workers)
+            schedule = _pacing.constant(_side.index + number * _side.workers)
         for offset_ns in schedule:
             due_ns = start_ns + offset_ns
             if due_ns < begun_ns:

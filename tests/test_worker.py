@@ -210,7 +210,7 @@ def test_what_waits_to_be_decoded_is_neither_late_nor_lost() -> None:
     (record,) = heard
     assert record.end_ns < 2 * SECOND_NS
     assert (record.chunks, record.gaps, record.reads) == (100, 99, 101 - record.coalesced)
-    assert record.detail == "the stream carried an error: {\"message\":\"out of blocks\"}"
+    assert record.detail == 'the stream carried an error: {"message":"out of blocks"}'
     assert record.clock == "kernel"
     assert record.gap_sum_ns / record.gaps > 0.0019 * SECOND_NS
 

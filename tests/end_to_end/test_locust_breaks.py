@@ -125,6 +125,16 @@ def interrupted_process(path: Path) -> Broken:
     return Broken(code, locust.said, result(path / "run"))
 
 
+def late_worker(path: Path) -> Broken:
+    arguments = ["-u", "12", "-r", "2", "-t", "10", "--run-dir", "run", "--enable-rebalancing"]
+    with simulator(QUICK) as (url, _), distributed(path, "arrivals", url, *arguments) as (master, crew):
+        master.wait_until_it_says("Sending spawn jobs")
+        with started(list(crew[0].process.args), path / "late.log") as late:
+            code = master.wait()
+            codes = (late.wait(),)
+    return Broken(code, master.said + late.said, result(path / "run"), codes=codes)
+
+
 def terminated_master(path: Path) -> Broken:
     arguments = ["-u", "8", "-r", "8", "-t", "60", "--run-dir", "run"]
     with simulator(TWO_SECONDS) as (url, _), distributed(path, "arrivals", url, *arguments) as (master, crew):
@@ -156,6 +166,7 @@ SCENARIOS = (
     nothing_frozen,
     killed_worker,
     leaving_worker,
+    late_worker,
     interrupted_process,
     terminated_master,
     dead_server,
@@ -233,6 +244,31 @@ def test_killed_worker_makes_the_run_invalid(broken: Callable[[str], Broken]) ->
     found = broken("killed_worker").verdict
     assert found.status == "INVALID"
     assert any("workers" in reason for reason in found.reasons)
+
+
+def test_worker_that_joins_late_is_waited_for_as_the_others_are(broken: Callable[[str], Broken]) -> None:
+    code, said, run, *_, codes = broken("late_worker")
+    assert code == 0, said
+    assert codes == (0,)
+    check_accounts(run)
+    assert run.meta["workers"]["expected"] == 3
+    assert run.meta["workers"]["lost"] == []
+    assert len({record.worker for record in run.records}) == 3
+
+
+def test_disk_that_is_full_ends_the_run_with_one_line_and_keeps_what_it_holds(tmp_path: Path) -> None:
+    run = ["-u", "30", "-r", "30", "-t", "60", "--run-dir", "run"]
+    with (
+        simulator(QUICK) as (url, _),
+        started(["prlimit", "--fsize=20000", *command("chat", url, *run)], tmp_path / "log") as locust,
+    ):
+        code = locust.wait(30)
+    assert code == 5, locust.said
+    assert locust.said.count("cannot be written (File too large): the run is INVALID") == 1
+    assert "Traceback" not in locust.said
+    found = rundir.load(tmp_path / "run")
+    assert len(found.requests) > 50
+    assert verdict.judge(found, sla.default()).status == "INVALID"
 
 
 def test_worker_that_leaves_in_order_loses_nothing_but_the_verdict(broken: Callable[[str], Broken]) -> None:
