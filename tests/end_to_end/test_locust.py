@@ -189,6 +189,18 @@ def test_one_process(ended: Callable[[str], Ended]) -> None:
     assert 2.7 < window_s < 3.3
 
 
+def test_load_shape_is_a_rate(ended: Callable[[str], Ended]) -> None:
+    run = ended("a load shape")
+    run.check_quiet()
+    check_accounts(run.run)
+    begun_ns = run.run.meta["started_unix_ns"]
+    rates = [0] * 12
+    for record in run.run.records:
+        rates[(record.due_unix_ns - begun_ns) // 10**9] += 1
+    assert [rates[2], rates[3]] == [5, 5]
+    assert rates[6:8] == [20, 20]
+
+
 def test_two_processes_and_a_master(ended: Callable[[str], Ended]) -> None:
     found = ended("forked")
     found.check_quiet()
