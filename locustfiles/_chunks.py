@@ -1,7 +1,7 @@
 """One event of an OpenAI-style stream, sans-IO: JSON in, a typed chunk out.
 
 Only the fields that timing needs are decoded; msgspec still parses the whole event, so that broken JSON
-never passes for a token.
+never passes for a token. What is decoded is a tree and soon gone: the garbage collector need not see it.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ class Delta(msgspec.Struct, gc=False):
     tool_calls: list[msgspec.Raw] | None = None
 
 
-class Choice(msgspec.Struct):
+class Choice(msgspec.Struct, gc=False):
     """One answer's part of a chunk: `text` in completions, `delta` in chat."""
 
     index: int = 0
@@ -40,7 +40,7 @@ class Usage(msgspec.Struct, gc=False):
     completion_tokens: int = 0
 
 
-class Chunk(msgspec.Struct):
+class Chunk(msgspec.Struct, gc=False):
     """One event. A usage chunk has no choices; an error has nothing else."""
 
     choices: list[Choice] | None = None

@@ -92,7 +92,7 @@ class ResponseDecoder(HTTPResponseParser):
     def _on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
         if self._sse is not None:
-            self.events += self._sse.feed(body)
+            self.events.extend(self._sse.feed(body))
         elif len(self.error_body) < BODY_BYTES_SHOWN:
             self.error_body += body[:BODY_BYTES_SHOWN]
 

@@ -12,6 +12,7 @@ from locustfiles._errors import StreamError
 EVENT_BYTES_MAX = 4 << 20
 """Longest event that is kept. A chunk with 20 logprobs needs 4 KiB; nobody streams megabytes per token."""
 
+LF, CR = b"\n\r"  # as numbers: asking whether bytes hold a number costs a seventh of asking for bytes
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -31,15 +32,11 @@ class SSEDecoder:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the data of the events that `data` completes; raises StreamError on an endless one."""
-        # What every server sends, in one piece: "data: {...}\n\n". Costs a third of the general path.
-        if (
-            self._plain
-            and data[:6] == b"data: "
-            and data[-1:] == b"\n"
-            and data.find(b"\n") == len(data) - 2
-            and b"\r" not in data
-        ):
-            return [data[6:-2]]
+        # What every server sends, in one piece: "data: {...}\n\n". Costs a quarter of the general path.
+        if self._plain and data[:6] == b"data: " and data.endswith(b"\n\n"):
+            event = data[6:-2]
+            if LF not in event and CR not in event:
+                return [event]
         return self._feed(data)
 
     def _feed(self, data: bytes) -> list[bytes]:

@@ -341,6 +341,9 @@ class WireTransport:
             # Held up between sending and reading the clock, a process would have sent after the answer.
             arrived = [at_ns for at_ns in (timer.first_at_ns, stream.end_at_ns) if at_ns > 0]
             timer.sent_at_ns = min(timer.sent_at_ns, *arrived) if arrived else timer.sent_at_ns
+        lags_ns = stream.lags_ns
+        if lags_ns and min(lags_ns) < 0:  # the clock was set forward
+            lags_ns = [max(0, lag_ns) for lag_ns in lags_ns]
         return Ending(
             outcome=outcome,
             detail=detail,
@@ -348,7 +351,7 @@ class WireTransport:
             status=decoder.status,
             body_bytes=decoder.body_bytes,
             reads=len(stream.lags_ns) + stream.unstamped - stream.head_reads,
-            lags_ns=[max(0, lag_ns) for lag_ns in stream.lags_ns],  # below 0: the clock was set forward
+            lags_ns=lags_ns,
             connection=how,
             clock="user" if stream.unstamped or not stream.lags_ns else "kernel",
             clock_jump_ns=jump_ns,

@@ -3,7 +3,8 @@
     python tests/bench/bench_cost.py [rounds]
 
 Goal: at most 2.0 x the floor at load A and 2.2 x at load B. The worker's is a slope between two lengths, so
-that its start is not in it; the floor is measured before and after it. Not a goal: absolute times, which say more about the machine than about the program.
+that its start is not in it; the floor is measured before and after it. Not a goal: absolute times, which say
+more about the machine than about the program.
 """
 
 import statistics

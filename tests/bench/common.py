@@ -85,7 +85,7 @@ def _wait_for(port: int) -> None:
 
 
 def floor_us(program: str, port: int, load: Load, requests: int) -> float:
-    """Return the floor client's CPU microseconds per token; its start costs about one of them in a hundred."""
+    """Return the floor client's CPU microseconds per token; its start is a hundredth of it."""
     command = pinned(CLIENT_CORE, program, port, load.streams, load.tokens, requests)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, _, usage = os.wait4(process.pid, 0)
