@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import urllib3
+
 from locustfiles._pacing import ARRIVALS
 from locustfiles._reply import Deadlines
 from locustfiles._workload import Workload, WorkloadError, parse_extra, parse_range, read_prompts
@@ -109,6 +111,8 @@ class Settings:
                 raise WorkloadError(
                     f"--{name}: found {value}, expected at least 0 s and at most {LONGEST_S:g} s"
                 )
+        if options.insecure:  # asked for: no warning with every connection
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         return cls(
             scenario=options.scenario or options.endpoint,
             workload=workload,

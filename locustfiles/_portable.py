@@ -142,7 +142,7 @@ class PortableTransport:
         """Keep the address, such as https://host:port; `verify` checks its certificate."""
         self.origin = origin.rstrip("/")
         self._session = requests.Session()
-        self._session.verify = verify
+        self._verify = verify  # of the session, REQUESTS_CA_BUNDLE would overrule it
         self._session.auth = unchanged
         self._proxies = proxies_for(self.origin)
         adapter = _Adapter(pool_maxsize=CONNECTIONS_MAX)
@@ -201,6 +201,7 @@ class PortableTransport:
                 allow_redirects=False,
                 timeout=(limits.connect_ns / 1e9, None),
                 proxies=self._proxies,
+                verify=self._verify,
             )
             seen.begin(response)
             kind = response.headers.get("content-type", "").lower()

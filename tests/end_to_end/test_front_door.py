@@ -385,3 +385,21 @@ def test_experiment_that_is_killed_leaves_records_and_nothing_running(
     check_accounts(run)  # what was started was let end
     assert run.meta["interrupted"]
     assert [path.name for path in found.out.iterdir()] == ["one"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_calibration_prints_its_own_error_and_cost() -> None:
+    found = subprocess.run(
+        order("calibrate", "--json"), capture_output=True, text=True, check=True, timeout=100, cwd=ROOT
+    )
+    figures = load_json(found.stdout)
+    print(figures)
+    assert figures["clock"] == "kernel"
+    assert figures["requests"] > 200
+    assert figures["tokens"] > 200 * figures["requests"] * 0.99
+    assert figures["ttft_p50_true_ms"] > 50
+    assert abs(figures["ttft_p50_ms"] - figures["ttft_p50_true_ms"]) < 2
+    assert abs(figures["itl_p50_ms"] - figures["itl_p50_true_ms"]) < 0.5
+    assert 1 < figures["cpu_us_per_token"] < 1000
+    assert figures["tokens_per_s_per_worker"] == pytest.approx(0.5e6 / figures["cpu_us_per_token"])

@@ -13,6 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.end_to_end.driving import ROOT
 from tests.end_to_end.locusts import (
     Locust,
     Result,
@@ -82,6 +83,14 @@ def apart(path: Path, script: str, locustfile: str, *arguments: str) -> Ended:
         return Ended(code, [master, *crew], path, metrics(sim))
 
 
+def shaped(path: Path) -> Ended:
+    with simulator(QUICK) as (url, sim):
+        order = command("arrivals", url, "--arrivals", "constant", *RUN)
+        order[order.index("-f") + 1] = str(Path(__file__).with_name("steps.py"))
+        code, locust = finished(order, path / "locust.log", PYTHONPATH=str(ROOT))
+        return Ended(code, [locust], path, metrics(sim))
+
+
 RUN = ("--run-dir", "run")
 BAD = ("-u", "2", "-t", "20", *RUN, "--prompt-words", "many")
 IMPATIENT = ("-u", "4", "-r", "4", "-t", "2", "-s", "0", *RUN)
@@ -148,6 +157,7 @@ PLAYS: dict[str, Callable[[Path], Ended]] = {
         path, QUICK, "chat", "-u", "6", "-r", "6", "-t", "3", *RUN, "--max-tokens", "5-40"
     ),
     "forked": lambda path: forked(path, QUICK, "arrivals", *FORKED_LOAD),
+    "a load shape": shaped,
     "drained": lambda path: apart(path, THREE_SECONDS, "arrivals", "-u", "6", "-r", "6", "-t", "2", *RUN),
     "impatient": lambda path: alone(path, ENDLESS, "chat", *IMPATIENT),
     "impatient apart": lambda path: apart(path, ENDLESS, "arrivals", *IMPATIENT),
