@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tokenswarm import EXIT_INTERNAL, EXIT_USAGE, ROOT, TokenswarmError
+from tokenswarm import EXIT_INTERNAL, EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
 
 EXIT_HELP = """
 \b
@@ -39,6 +39,7 @@ def cli() -> None:
     tokenswarm demo                  see it work: two simulated servers, a verdict, a report
     tokenswarm run experiment.yaml   measure servers of your own (docs: tokenswarm run --help)
     tokenswarm verdict RUN_DIR       judge a run again, by another SLA
+    tokenswarm probe URL             ten quick requests: does it answer, and how fast
     tokenswarm calibrate             what this machine's instrument is worth
 
     Locust works without this front door, too:
@@ -176,6 +177,52 @@ def calibrate(*, machine: bool) -> None:
         click.echo(json.dumps(figures, indent=2))
     else:
         calibration.show(figures, tables.console(machine=False))
+
+
+@cli.command()
+@click.argument("url")
+@click.option(
+    "-n", "requests", default=10, show_default=True, type=click.IntRange(1, 100_000), help="Requests."
+)
+@click.option(
+    "-c", "concurrency", default=10, show_default=True, type=click.IntRange(1, 10_000), help="At a time."
+)
+@click.option("--prompt", default="", help="Default: 40 random words, other ones for each request.")
+@click.option(
+    "--max-tokens", default=64, show_default=True, type=click.IntRange(1), help="Tokens to generate."
+)
+@click.option("--model", default="", help="Default: the first that the server lists.")
+@click.option(
+    "--stream/--no-stream", default=True, help="Stream the answer (default), or wait for all of it."
+)
+@click.option(
+    "--body", default="", help="For other APIs: the JSON to post, with {prompt} and {max_tokens} in it."
+)
+@click.option("--insecure", is_flag=True, help="Do not check the server's certificate.")
+@click.option("--json", "machine", is_flag=True, help="Print the figures as JSON on stdout.")
+def probe(url: str, *, machine: bool, insecure: bool, **asked: Any) -> None:
+    """Ask a server a few times and say how long it took: an answer in seconds, before any load test.
+
+    URL is http://HOST:PORT (chat), the whole path of a chat or completions endpoint, or any other one that
+    takes JSON by POST, such as http://HOST:PORT/generate.
+
+    \b
+    tokenswarm probe http://127.0.0.1:8000 -n 10 -c 10
+    tokenswarm probe http://127.0.0.1:8000/generate --body '{"inputs": "{prompt}"}'
+    """
+    from gevent import monkey  # noqa: PLC0415 - here alone, and before anything that it changes is loaded
+
+    monkey.patch_all()
+    from tokenswarm import probe as probing  # noqa: PLC0415 - as above
+    from tokenswarm import tables  # noqa: PLC0415
+
+    figures = probing.ask(probing.Question(url=url, verify=not insecure, **asked))
+    if machine:
+        click.echo(json.dumps(figures, indent=2))
+    else:
+        probing.show(figures, tables.console(machine=False))
+    if not figures["ok"]:
+        sys.exit(EXIT_NOT_STARTED)
 
 
 def _conclude(verdicts: list[Any], where: Path, *, machine: bool) -> None:

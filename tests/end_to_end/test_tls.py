@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import ssl
+import statistics
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_https_is_measured_by_the_portable_path(secure: tuple[str, Path, Sim], t
     assert run.outcomes().keys() == {"ok"}
     assert {record.connection for record in run.records} == {"new", "reused"}
     assert min(record.first_ns or 0 for record in run.records) > 30e6
-    assert min(record.gap_sum_ns / record.gaps for record in run.records) > 9e6
+    assert 9e6 < statistics.median(record.gap_sum_ns / record.gaps for record in run.records) < 12e6
 
 
 def test_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sent(
