@@ -135,7 +135,7 @@ def _lateness(run: Run, evidence: Evidence, sla: Sla) -> list[Gate]:
     )
     # Read in time and still together: the server (or what is between) sent them in one burst.
     late = not lag_p99 <= limit_ns
-    found = f"{share:.2%}" + (", sent in bursts" if crowded and not late else "")
+    found = f"{share:.2%}" + (f", sent within {_ms(lag_p99)} of each other" if crowded and not late else "")
     gates.append(
         _gate(
             "coalesced chunks",

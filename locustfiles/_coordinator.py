@@ -98,9 +98,10 @@ class Coordinator:
 
     def _worker_report(self, client_id: str, data: dict[str, Any]) -> None:
         reports = data.get("tokenswarm")
-        if self.run and reports:
+        if self.run and reports and reports[-1]["run"] == self.run.merge.run:
             self.run.hear_of(client_id, reports[-1]["worker"])
-            self.take(reports)
+        if reports:
+            self.take(reports)  # those of another run are counted
 
     def _test_start(self, environment: Any, **_: Any) -> None:
         self._asked_to_begin = True
@@ -162,8 +163,10 @@ class Coordinator:
                 runner.server.send_to_client(message("quit", None, client.id))
         else:
             runner.stop()
-        self._finish()
-        self._locust_quit()
+        try:
+            self._finish()
+        finally:
+            self._locust_quit()
 
     def _broke_off(self, run: "_Run", error: OSError) -> None:
         """End a run whose results cannot be kept, once. What was written before stays."""
@@ -188,8 +191,9 @@ class Coordinator:
             return
         run.finishing = True
         run.wait_for_last_words()
-        if self.run is run:
-            self.run = None
+        if self.run is not run:
+            return  # it broke off meanwhile
+        self.run = None
         try:
             lost = run.finish()
         except OSError as error:
@@ -217,7 +221,7 @@ class _Run:
         self.options = environment.parsed_options
         self.started_unix_ns = time.time_ns()
         self.spawned_unix_ns = self.stopping_unix_ns = 0
-        self.finishing = False
+        self.finishing = self.abandoned = False
         self.merge = Merge(self.options.run_id)
         self.heard_of: dict[str, str] = {}  # Locust's client id -> our worker name
         self.missing: dict[str, str] = {}  # client id -> since when
@@ -258,7 +262,8 @@ class _Run:
             self._broke_off(self, error)
 
     def abandon(self) -> None:
-        """Write no more."""
+        """Write no more, and wait for nobody."""
+        self.abandoned = True
         gevent.killall(self._greenlets, block=False)
 
     def _watch(self) -> None:
@@ -288,7 +293,7 @@ class _Run:
         if not self.expected:
             return
         deadline = time.monotonic() + self.environment.stop_timeout + LAST_WORDS_S
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self.abandoned:
             waiting = [
                 client
                 for client in self.expected

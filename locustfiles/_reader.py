@@ -4,10 +4,10 @@ Theory of operation
 -------------------
 1. A process that wakes for a single token pays more for the waking than for the token. So, as network
    drivers do: while reads are rare each is an event; once they come faster than one a period, look once a
-   period and read everything that is there.
+   period and read everything that is there. With few sockets nothing is saved, and events it is.
 2. Nothing else waits for that clock: connections, arrivals and deadlines have the loop's events as ever.
-3. A read is late by up to a period, its kernel stamp is not. Two chunks of one stream within a period share
-   the later one's stamp, as they do for any late reader, and are counted as coalesced.
+3. A read is late by up to a period, its kernel stamp is not. What one stream sends within a period shares
+   the latest stamp, as it does for any late reader; tokens that lost their own this way are `coalesced`.
 4. Without the kernel's stamps, or outside Linux, every socket has its own event.
 """
 
@@ -22,6 +22,7 @@ from gevent.monkey import get_original
 from locustfiles._timerfd import Timer
 
 PERIOD_NS = 1_000_000
+CROWD = 16  # sockets, below which every read is an event
 QUIET_PERIODS = 3  # without a read: back to events
 READY_MAX = 256  # at once; what is beyond is found again at once
 
@@ -41,10 +42,11 @@ class EventReader:
         self._watchers[fd].start(callback)
 
     def remove(self, fd: int) -> None:
-        """Stop watching a socket; before it is closed."""
-        watcher = self._watchers.pop(fd)
-        watcher.stop()
-        watcher.close()
+        """Stop watching a socket; before it is closed. One that is not watched is left alone."""
+        watcher = self._watchers.pop(fd, None)
+        if watcher:
+            watcher.stop()
+            watcher.close()
 
     def close(self) -> None:
         """Stop watching."""
@@ -71,14 +73,14 @@ class ClockReader:
         self._epoll.register(fd, select.POLLIN)
 
     def remove(self, fd: int) -> None:
-        """Stop watching a socket; before it is closed."""
-        self._epoll.unregister(fd)
-        del self._callbacks[fd]
+        """Stop watching a socket; before it is closed. One that is not watched is left alone."""
+        if self._callbacks.pop(fd, None):
+            self._epoll.unregister(fd)
 
     def _event(self) -> None:
         """Something can be read: read it, unless the last time was a moment ago."""
         now_ns = time.perf_counter_ns()
-        if now_ns - self._read_at_ns < PERIOD_NS:
+        if now_ns - self._read_at_ns < PERIOD_NS and len(self._callbacks) >= CROWD:
             self._watcher.stop()
             self._timer.ring_every(PERIOD_NS)
             self._quiet = 0
@@ -102,11 +104,13 @@ class ClockReader:
         return len(ready)
 
     def close(self) -> None:
-        """Stop watching."""
-        self._timer.close()
-        self._watcher.stop()
-        self._watcher.close()
-        self._epoll.close()
+        """Stop watching. Closing again does nothing."""
+        if not self._epoll.closed:
+            self._timer.close()
+            self._watcher.stop()
+            self._watcher.close()
+            self._callbacks.clear()
+            self._epoll.close()
 
 
 def open_reader(*, stamped: bool) -> EventReader | ClockReader:

@@ -3,7 +3,6 @@
 The loop's own timers are late by up to a millisecond. Python has timerfd from 3.13 on; until then, ctypes.
 """
 
-import contextlib
 import ctypes
 import os
 import struct
@@ -47,12 +46,16 @@ class Timer:
         self._libc.timerfd_settime(self._fd, flags, value, None)
 
     def _ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # set anew meanwhile: too early to ring
+        try:
             os.read(self._fd, 8)
-            self._callback()
+        except BlockingIOError:
+            return  # set anew meanwhile: too early to ring
+        self._callback()
 
     def close(self) -> None:
-        """Never ring again."""
-        self._watcher.stop()
-        self._watcher.close()
-        os.close(self._fd)
+        """Never ring again. Closing again does nothing."""
+        if self._fd >= 0:
+            self._watcher.stop()
+            self._watcher.close()
+            os.close(self._fd)
+            self._fd = -1

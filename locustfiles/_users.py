@@ -56,6 +56,7 @@ class _Side:
         runner = environment.runner
         self.environment = environment
         self.index = max(0, runner.worker_index)
+        self.ending = False
         self.numbers = itertools.count()  # of this run's users here
         self.workers = options.expect_workers if isinstance(runner, WorkerRunner) else 1
         self.outbox: list[Report] = []
@@ -146,6 +147,7 @@ class _Side:
 
     def finish(self) -> None:
         """End the run on this side: the last report, and nothing after it."""
+        self.ending = True
         gevent.killall(self._greenlets)
         self.ledger.tick(int(time.time()), 0)
         self.hand_over(final=True)
@@ -283,8 +285,8 @@ def _start(environment: Any, **_: Any) -> None:
 def _stop(environment: Any, **_: Any) -> None:
     """End the run on this side, after its users have ended; a worker reports at once."""
     global _side  # noqa: PLW0603 - see its definition
-    if _side is None or isinstance(environment.runner, MasterRunner):
-        return
+    if _side is None or _side.ending or isinstance(environment.runner, MasterRunner):
+        return  # Locust stops twice where a signal comes while streams drain
     _side.finish()
     if isinstance(environment.runner, WorkerRunner):
         environment.runner._send_stats()  # noqa: SLF001 - Locust's own last word, without waiting for its turn

@@ -6,13 +6,11 @@ Theory of operation
    the bytes and the stamp; however late Python gets round to it, the stamp stays true.
 2. Reading happens in the event loop's own callback (see _reader): no greenlet wakes for a token. The
    user's greenlet sleeps until the stream ends or a deadline passes.
-3. A read is decoded a little later, together with others: it already has its time, and Python woken for a
-   single token costs three times what it costs when warm. A read that may end a message is decoded at once.
-4. The stamps are wall-clock time. The offset to the monotonic clock is sampled when a request begins and
+3. The stamps are wall-clock time. The offset to the monotonic clock is sampled when a request begins and
    again when it ends; a difference is reported as the record's `clock_jump_ns`.
-5. What is not read in time is coalesced by the kernel, which then keeps the *last* stamp. So a late reader
+4. What is not read in time is coalesced by the kernel, which then keeps the *last* stamp. So a late reader
    shows: `lag` is the delay from stamp to read, `coalesced` counts tokens that lost their own time.
-6. Where the kernel does not stamp, the time of the read is taken and the record says clock "user".
+5. Where the kernel does not stamp, the time of the read is taken and the record says clock "user".
 
 The only file that touches a socket. Connections are kept and reused, last in, first out.
 """
@@ -38,11 +36,8 @@ READ_BYTES = 65536
 ANCILLARY_BYTES = socket.CMSG_SPACE(16)
 JUMP_NS = 1_000_000  # a wall clock that was set by more makes its stamps worthless
 RETRY_NS = 20_000_000  # a connection that was dead already says so within a round trip
-DECODE_S = 0.02  # reads wait no longer than this to be decoded …
-DECODE_READS = 64  # … nor for more company than this: a millisecond of decoding would make other reads late
 CLOCK_SAMPLE_NS = 5_000  # two clocks read within this time of each other belong together
 
-_MORE = b"\n\n\r\n"  # an event's end, then a chunk's: no message of chunks ends so
 _stamp = struct.Struct("qq").unpack_from
 _buffer = memoryview(bytearray(READ_BYTES))  # one for all: a read is decoded before the next one begins
 _buffers = [_buffer]
@@ -91,45 +86,15 @@ class _Stream:
         return bool(self.lags_ns or self.unstamped)
 
 
-class _Backlog:
-    """What has been read and not decoded yet, by all connections of a process, oldest first."""
-
-    __slots__ = ("_timer", "reads")
-
-    def __init__(self) -> None:
-        self.reads: list[tuple[_Connection, _Stream, bytes, list[tuple[int, int, bytes]], int]] = []
-        self._timer = gevent.get_hub().loop.timer(DECODE_S)
-
-    def wait(self) -> None:
-        """Decode in a while, if nothing makes it necessary before."""
-        self._timer.start(self.decode)
-
-    def decode(self) -> None:
-        """Decode everything now."""
-        reads, self.reads = self.reads, []
-        for connection, stream, data, ancillary, now_ns in reads:
-            if not stream.error:
-                connection.decode(stream, data, ancillary, now_ns)
-
-    def close(self) -> None:
-        """Decode what is left, and let the loop go."""
-        self.decode()
-        self._timer.stop()
-        self._timer.close()
-
-
 class _Connection:
     """A socket that the event loop reads, and the stream that its bytes belong to."""
 
-    __slots__ = ("_backlog", "_reader", "_recvmsg", "alive", "sock", "stream")
+    __slots__ = ("_reader", "_recvmsg", "alive", "sock", "stream")
 
-    def __init__(
-        self, sock: gevent.socket.socket, reader: EventReader | ClockReader, backlog: _Backlog
-    ) -> None:
+    def __init__(self, sock: gevent.socket.socket, reader: EventReader | ClockReader) -> None:
         self.sock = sock
         self.stream: _Stream | None = None
         self.alive = True
-        self._backlog = backlog
         # The plain socket's: returns or raises, never waits.
         self._recvmsg: Callable[..., tuple[int, list[tuple[int, int, bytes]], int, object]]
         self._recvmsg = sock._sock.recvmsg_into  # noqa: SLF001
@@ -137,43 +102,29 @@ class _Connection:
         reader.add(sock.fileno(), self._readable)
 
     def _readable(self) -> None:
-        """Read once. Hot: runs for every token, in the loop, and must not raise."""
+        """Read once, stamp, decode, time. Hot: runs for every token, in the loop, and must not raise."""
         try:
             count, ancillary, _, _ = self._recvmsg(_buffers, ANCILLARY_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
-            self._backlog.decode()  # what came before did come
             self.fail(StreamError("truncated", f"connection lost: {error.strerror or error}"))
             return
-        now_ns = time.perf_counter_ns()
+        now_ns = at_ns = time.perf_counter_ns()
         stream = self.stream
         if stream is None:  # idle: the server closed, or sent what nobody asked for
             self.close()
             return
-        data = bytes(_buffer[:count])
-        reads = self._backlog.reads
-        if not reads:
-            self._backlog.wait()
-        reads.append((self, stream, data, ancillary, now_ns))
-        if len(reads) >= DECODE_READS or not data.endswith(_MORE):
-            self._backlog.decode()
-
-    def decode(
-        self, stream: _Stream, data: bytes, ancillary: list[tuple[int, int, bytes]], now_ns: int
-    ) -> None:
-        """Stamp, decode and time what was read at `now_ns`. Hot, and must not raise."""
-        at_ns = now_ns
         if ancillary:
             seconds, nanoseconds = _stamp(ancillary[0][2])
             at_ns = seconds * 1_000_000_000 + nanoseconds - stream.offset_ns
             stream.lags_ns.append(now_ns - at_ns)
-        elif data:
+        elif count:
             stream.unstamped += 1
         decoder = stream.decoder
         try:
             try:
-                events = decoder.decode(data)
+                events = decoder.decode(bytes(_buffer[:count]))
             except StreamError:
                 take(decoder.events, stream.timer, at_ns)  # what came before the fault did come
                 raise
@@ -189,10 +140,10 @@ class _Connection:
                 stream.ended.set()
 
     def fail(self, error: StreamError) -> None:
-        """Close, and end the stream with this error, if it has not failed already."""
+        """Close, and end the stream with this error."""
         stream = self.stream
         self.close()
-        if stream is not None and stream.error is None:
+        if stream is not None:
             stream.error = error
             stream.ended.set()
 
@@ -219,7 +170,6 @@ class WireTransport:
         self.port = port
         self._authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._idle: list[_Connection] = []
-        self._backlog = _Backlog()
         self._keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._reader = open_reader(stamped=_ask_for_stamps(self._keeper))
 
@@ -251,7 +201,6 @@ class WireTransport:
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the request is accounted for
             stream.error = accounted(error)
         finally:
-            self._backlog.decode()
             ending = self._ending(stream, how, call.choices)
             if connection is not None:
                 self._release(connection, stream)
@@ -260,7 +209,6 @@ class WireTransport:
 
     def close(self) -> None:
         """Close what is idle."""
-        self._backlog.close()
         while self._idle:
             self._idle.pop().close()
         self._reader.close()
@@ -298,7 +246,7 @@ class WireTransport:
             timer.connect_ns += time.perf_counter_ns() - began_ns
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _ask_for_stamps(sock)
-        return _Connection(sock, self._reader, self._backlog)
+        return _Connection(sock, self._reader)
 
     @staticmethod
     def _send(connection: _Connection, stream: _Stream, data: bytes) -> None:
@@ -312,11 +260,11 @@ class WireTransport:
         else:
             stream.timer.sent_at_ns = time.perf_counter_ns()
 
-    def _await(self, stream: _Stream, began_ns: int, limits: Deadlines) -> None:
+    @staticmethod
+    def _await(stream: _Stream, began_ns: int, limits: Deadlines) -> None:
         """Sleep until the stream ends; raises StreamError when a deadline passes. No timer per token."""
         ended = stream.ended
         while not ended.is_set():
-            self._backlog.decode()
             now_ns = time.perf_counter_ns()
             when_ns, error = deadline(stream.timer, began_ns, limits)
             if now_ns >= when_ns:

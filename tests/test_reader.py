@@ -1,17 +1,18 @@
 """The two readers: every byte is called for, and many sockets cost a wake-up per period, not per read."""
 
+import itertools
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gevent
-import gevent.socket
 import pytest
 
 from locustfiles import _reader
-from locustfiles._reader import PERIOD_NS, QUIET_PERIODS, ClockReader, EventReader, open_reader
+from locustfiles._reader import CROWD, PERIOD_NS, ClockReader, EventReader, open_reader
 
-Pair = tuple[gevent.socket.socket, gevent.socket.socket]
+Pair = tuple[socket.socket, socket.socket]
 
 PERIOD_S = PERIOD_NS / 1e9
 LINUX = hasattr(socket, "AF_PACKET")
@@ -27,7 +28,10 @@ def reader(request: pytest.FixtureRequest) -> Iterator[EventReader | ClockReader
 
 
 def _pairs(count: int) -> list[Pair]:
-    return [gevent.socket.socketpair() for _ in range(count)]
+    pairs = [socket.socketpair() for _ in range(count)]
+    for near, _ in pairs:
+        near.setblocking(False)
+    return pairs
 
 
 def test_every_byte_is_called_for_and_a_removed_socket_is_left_alone(
@@ -73,43 +77,85 @@ def test_a_callback_may_close_another_socket_that_can_be_read(reader: EventReade
     assert len(alive) == 1
 
 
-def test_many_reads_are_taken_by_the_clock_and_rare_ones_as_they_come(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    batches: list[int] = []
-    read = ClockReader._read
+def _until(true: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end_s
+        gevent.sleep(PERIOD_S)
 
-    def counted(self: ClockReader) -> int:
-        batches.append(read(self))
-        return batches[-1]
 
-    monkeypatch.setattr(ClockReader, "_read", counted)
-    reader = ClockReader()
+class _Watched(ClockReader):
+    """Notes what was ready each time it looked, and when it began to look by the clock."""
+
+    def __init__(self, pairs: list[Pair]) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+        self.armed: list[int] = []
+        ring_every = self._timer.ring_every
+
+        def noted(period_ns: int) -> None:
+            self.armed.append(period_ns)
+            ring_every(period_ns)
+
+        self._timer.ring_every = noted  # type: ignore[method-assign]
+        for near, _ in pairs:
+            self.add(near.fileno(), lambda near=near: near.recv(100))
+
+    def _read(self) -> int:
+        self.batches.append(super()._read())
+        return self.batches[-1]
+
+
+def _flood(pairs: list[Pair], seconds: float) -> float:
+    """Write a byte now here, now there, some five times a millisecond, from outside the loop."""
+    begun_s = time.monotonic()
+
+    def write() -> None:
+        for number in itertools.takewhile(lambda _: time.monotonic() < begun_s + seconds, itertools.count()):
+            pairs[number % len(pairs)][1].send(b"x")
+            time.sleep(PERIOD_S / 8)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while writer.is_alive():
+        gevent.sleep(PERIOD_S)
+    return time.monotonic() - begun_s
+
+
+def test_rare_reads_are_taken_as_they_come_and_many_by_the_clock() -> None:
     pairs = _pairs(40)
-    for near, _ in pairs:
-        reader.add(near.fileno(), lambda near=near: near.recv(100))
+    reader = _Watched(pairs)
     try:
-        for _ in range(5):  # each far from the one before
+        for number in range(5):  # each a while after the one before
             pairs[0][1].send(b"x")
-            gevent.sleep(10 * PERIOD_S)
-        rare = list(batches)
-        batches.clear()
-        end_ns = time.perf_counter_ns() + 100 * PERIOD_NS
-        sent = 0
-        while time.perf_counter_ns() < end_ns:
-            pairs[sent % 40][1].send(b"x")
-            sent += 1
-            gevent.sleep(0)
-        gevent.sleep((QUIET_PERIODS + 5) * PERIOD_S)
-        busy = [count for count in batches if count]
-        batches.clear()
+            _until(lambda number=number: sum(reader.batches) > number)
+            gevent.sleep(3 * PERIOD_S)
+        assert reader.batches == [1] * 5
+        assert reader.armed == []
+        reader.batches.clear()
+        took_s = _flood(pairs, 0.1)
+        _until(lambda: reader.armed[-1:] == [0])  # back to events
+        busy = [count for count in reader.batches if count]
+        assert len(busy) <= took_s / PERIOD_S + 10, "a wake-up per period"
+        assert sum(busy) > 2 * len(busy), f"{sum(busy)} reads in {len(busy)} wake-ups"
+        looked = len(reader.batches)
         gevent.sleep(20 * PERIOD_S)
+        assert len(reader.batches) == looked, "nothing comes: nothing is asked"
     finally:
         reader.close()
-    assert rare == [1] * 5
-    assert len(busy) <= 110, "a wake-up per period"
-    assert sum(busy) > 3 * len(busy), f"{sum(busy)} reads in {len(busy)} wake-ups"
-    assert not batches, "nothing comes: nothing is asked"
+        reader.close()
+
+
+def test_few_sockets_are_never_read_by_the_clock() -> None:
+    """A single fast stream must not lose the times of its tokens to a clock that saves nothing."""
+    pairs = _pairs(CROWD - 1)
+    reader = _Watched(pairs)
+    try:
+        _flood(pairs, 0.1)
+        assert sum(reader.batches) > 100
+        assert reader.armed == []
+    finally:
+        reader.close()
 
 
 def test_which_reader(monkeypatch: pytest.MonkeyPatch) -> None:

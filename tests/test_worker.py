@@ -197,8 +197,7 @@ def raw_server(*pieces: bytes, pause_s: float = 0.002) -> Iterator[int]:
         listener.close()
 
 
-def test_what_waits_to_be_decoded_is_neither_late_nor_lost() -> None:
-    """An error in mid-stream is noticed in a moment, not at the deadline of a server that hangs after it."""
+def test_error_event_ends_a_stream_whose_server_hangs_after_it() -> None:
     events = [*[event(delta("x"))] * 100, event({"error": {"message": "out of blocks"}})]
     pieces = [chunked([made], end=b"") for made in events]
     with (
@@ -209,7 +208,8 @@ def test_what_waits_to_be_decoded_is_neither_late_nor_lost() -> None:
         assert made.request(began_ns) == "server_error"
     (record,) = heard
     assert record.end_ns < 2 * SECOND_NS
-    assert (record.chunks, record.gaps, record.reads) == (100, 99, 101 - record.coalesced)
+    assert (record.chunks, record.gaps) == (100, 99)
+    assert record.reads <= 101 - record.coalesced
     assert record.detail == 'the stream carried an error: {"message":"out of blocks"}'
     assert record.clock == "kernel"
     assert record.gap_sum_ns / record.gaps > 0.0019 * SECOND_NS

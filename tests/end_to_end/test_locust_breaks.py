@@ -126,7 +126,7 @@ def interrupted_process(path: Path) -> Broken:
 
 
 def late_worker(path: Path) -> Broken:
-    arguments = ["-u", "12", "-r", "2", "-t", "10", "--run-dir", "run", "--enable-rebalancing"]
+    arguments = ["-u", "14", "-r", "1", "-t", "17", "--run-dir", "run", "--enable-rebalancing"]
     with simulator(QUICK) as (url, _), distributed(path, "arrivals", url, *arguments) as (master, crew):
         master.wait_until_it_says("Sending spawn jobs")
         with started(list(crew[0].process.args), path / "late.log") as late:
