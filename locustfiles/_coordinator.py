@@ -193,12 +193,13 @@ class Coordinator:
         run.wait_for_last_words()
         if self.run is not run:
             return  # it broke off meanwhile
-        self.run = None
         try:
             lost = run.finish()
         except OSError as error:
             self._cannot_write(run, error)
             return
+        finally:
+            self.run = None if self.run is run else self.run  # a web run may have followed
         if lost and self.environment.process_exit_code is None:
             self.environment.process_exit_code = EXIT_INVALID
 
@@ -221,7 +222,7 @@ class _Run:
         self.options = environment.parsed_options
         self.started_unix_ns = time.time_ns()
         self.spawned_unix_ns = self.stopping_unix_ns = 0
-        self.finishing = self.abandoned = False
+        self.finishing = self.abandoned = self.closed = False
         self.merge = Merge(self.options.run_id)
         self.heard_of: dict[str, str] = {}  # Locust's client id -> our worker name
         self.missing: dict[str, str] = {}  # client id -> since when
@@ -252,7 +253,7 @@ class _Run:
             self.expected.append(client_id)
 
     def take(self, reports: list[Report]) -> None:
-        for report in reports:
+        for report in () if self.closed else reports:
             self.directory.append(self.merge.take(report))
 
     def _write(self, work: Callable[[], None]) -> None:
@@ -305,6 +306,7 @@ class _Run:
 
     def finish(self) -> bool:
         """Write everything that is left; returns whether a worker was lost."""
+        self.closed = True
         gevent.killall(self._greenlets)
         counted = self.target.finish()
         self.directory.append_intervals(self.merge.intervals(1 << 62))

@@ -57,6 +57,7 @@ class _Side:
         self.environment = environment
         self.index = max(0, runner.worker_index)
         self.ending = False
+        self.ended = gevent.event.Event()
         self.numbers = itertools.count()  # of this run's users here
         self.workers = options.expect_workers if isinstance(runner, WorkerRunner) else 1
         self.outbox: list[Report] = []
@@ -153,6 +154,7 @@ class _Side:
         self.hand_over(final=True)
         self.load.close()
         self.alarm.close()
+        self.ended.set()
 
 
 def _fill_row(entry: Any, gaps: Histogram, second: int) -> None:
@@ -285,8 +287,11 @@ def _start(environment: Any, **_: Any) -> None:
 def _stop(environment: Any, **_: Any) -> None:
     """End the run on this side, after its users have ended; a worker reports at once."""
     global _side  # noqa: PLW0603 - see its definition
-    if _side is None or _side.ending or isinstance(environment.runner, MasterRunner):
-        return  # Locust stops twice where a signal comes while streams drain
+    if _side is None or isinstance(environment.runner, MasterRunner):
+        return
+    if _side.ending:  # Locust stops twice where a signal comes while streams drain
+        _side.ended.wait()
+        return
     _side.finish()
     if isinstance(environment.runner, WorkerRunner):
         environment.runner._send_stats()  # noqa: SLF001 - Locust's own last word, without waiting for its turn

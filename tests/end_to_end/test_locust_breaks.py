@@ -146,6 +146,30 @@ def terminated_master(path: Path) -> Broken:
     return Broken(code, master.said, result(path / "run"), codes=codes)
 
 
+DRAINING = ["-u", "6", "-r", "6", "-t", "2", "--run-dir", "run"]
+
+
+def terminated_while_draining(path: Path) -> Broken:
+    with (
+        simulator(TWO_SECONDS) as (url, _),
+        started(command("arrivals", url, *DRAINING), path / "locust.log") as locust,
+    ):
+        locust.wait_until_it_says("time limit reached")
+        time.sleep(0.5)
+        locust.process.send_signal(signal.SIGTERM)
+        return Broken(locust.wait(30), locust.said, result(path / "run"))
+
+
+def master_terminated_while_draining(path: Path) -> Broken:
+    with simulator(TWO_SECONDS) as (url, _), distributed(path, "arrivals", url, *DRAINING) as (master, crew):
+        master.wait_until_it_says("time limit reached")
+        time.sleep(0.5)
+        master.process.send_signal(signal.SIGTERM)
+        code = master.wait(30)
+        codes = tuple(worker.wait(10) for worker in crew)
+        return Broken(code, master.said, result(path / "run"), codes=codes)
+
+
 def dead_server(path: Path) -> Broken:
     arguments = ["-u", "10", "-r", "10", "-t", "5", "--run-dir", "run"]
     with (
@@ -169,6 +193,8 @@ SCENARIOS = (
     late_worker,
     interrupted_process,
     terminated_master,
+    terminated_while_draining,
+    master_terminated_while_draining,
     dead_server,
 )
 
@@ -297,6 +323,18 @@ def test_interrupted_run_keeps_what_it_measured(broken: Callable[[str], Broken],
     found = broken(scenario).verdict
     assert found.status == "INVALID"
     assert any("interrupted" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize("scenario", ["terminated_while_draining", "master_terminated_while_draining"])
+def test_signal_while_streams_drain_cuts_and_loses_none(
+    broken: Callable[[str], Broken], scenario: str
+) -> None:
+    code, said, run, *_ = broken(scenario)
+    assert code == 0, said
+    assert "Traceback" not in said
+    check_accounts(run)
+    assert run.outcomes().keys() == {"ok"}
+    assert run.meta["ended_unix_ns"]
 
 
 def test_server_that_dies_is_not_hammered(broken: Callable[[str], Broken]) -> None:
