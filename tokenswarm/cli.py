@@ -1,4 +1,4 @@
-"""The command line: arguments only. What is done is in experiment.py, judging.py and calibrate.py."""
+"""The command line: arguments only. What is done is in experiment, judging, calibrate, probe."""
 
 import json
 import signal
