@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -52,5 +51,5 @@ def make_once(folder: Path, fingerprint: str, make: Callable[[Path], None], *, m
         (work / MARKER).write_text(fingerprint + "\n", encoding="utf-8")
         if movable:
             shutil.rmtree(folder, ignore_errors=True)
-            os.replace(work, folder)
+            work.replace(folder)
     return folder

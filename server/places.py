@@ -1,9 +1,9 @@
 """Where environments, models and checkpoints live: one folder of the user's, shared by all checkouts.
 
-    TOKENSWARM_HOME, or XDG_CACHE_HOME/tokenswarm, or ~/.cache/tokenswarm
-        environments/NAME/      a virtual environment for an engine
-        models/NAME/            a model in the Hugging Face format
-        logs/                   what the programs that made them printed
+TOKENSWARM_HOME, or XDG_CACHE_HOME/tokenswarm, or ~/.cache/tokenswarm
+    environments/NAME/      a virtual environment for an engine
+    models/NAME/            a model in the Hugging Face format
+    logs/                   what the programs that made them printed
 """
 
 import os

@@ -1,0 +1,100 @@
+"""Run a program in an engine's own environment: it sees nothing of ours, and leaves nothing behind."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from server.errors import ServerError
+from server.making import Say
+
+PR_SET_PDEATHSIG = 1
+PROGRESS = "progress: "
+OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+OFFLINE = {"HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables for an engine: ours without what points into our own environment, and `more`."""
+    kept = {name: value for name, value in os.environ.items() if name not in OURS}
+    return kept | OFFLINE | dict(more or {})
+
+
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Ask the kernel to end this process when its parent ends; to be called in the child."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number))
+
+
+def run(
+    argv: Sequence[str | Path],
+    log: Path,
+    *,
+    say: Say = lambda _line: None,
+    limit_s: float = 3600,
+    variables: Mapping[str, str] | None = None,
+) -> str:
+    """Run a program to its end and return what it printed; all of it is in `log`, too.
+
+    Lines that begin with "progress: " go to `say` as they come. Raises ServerError with the program's most
+    telling line if it fails or runs past `limit_s`; then, and on Ctrl-C, its whole process group is ended.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    name = Path(argv[0]).name
+    with log.open("w", encoding="utf-8") as kept:
+        process = subprocess.Popen(  # noqa: S603 - arguments as a list
+            [str(argument) for argument in argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment(variables),
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call
+        )
+        late = threading.Event()
+        timer = threading.Timer(limit_s, _too_late, (late, process.pid))
+        timer.start()
+        try:
+            for line in process.stdout or ():
+                kept.write(line)
+                kept.flush()
+                lines.append(line.rstrip())
+                if line.startswith(PROGRESS):
+                    say(line.removeprefix(PROGRESS).rstrip())
+            code = process.wait()
+        finally:
+            timer.cancel()
+            _end_group(process.pid)
+            process.wait()
+    if late.is_set():
+        raise ServerError(f"{name} ran past {limit_s:.0f} s (see {log})")
+    if code:
+        raise ServerError(f"{telling(lines)} (exit code {code}, see {log})")
+    return "\n".join(lines)
+
+
+def telling(lines: Sequence[str]) -> str:
+    """Return the line that says why a program failed: its own `error:` line, or else the last."""
+    spoken = [line.strip() for line in lines if line.strip()]
+    for line in reversed(spoken):
+        if line.lower().startswith("error:"):
+            return line[len("error:") :].strip()
+    return spoken[-1] if spoken else "it printed nothing"
+
+
+def _end_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _too_late(late: threading.Event, group: int) -> None:
+    late.set()
+    _end_group(group)
