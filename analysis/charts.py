@@ -40,7 +40,14 @@ STATUS = {  # colour, colour of the text on it, symbol
     "INCONCLUSIVE": ("#F0E442", "black", "?"),
     "INVALID": ("black", "white", "⚠"),
 }
-RUNS = (("#0072B2", "-", "o"), ("#E69F00", (0, (5, 1.5)), "s"))  # colour, line style, marker
+RUNS: tuple[tuple[str, Any, str], ...] = (  # colour, line style, marker
+    ("#0072B2", "-", "o"),
+    ("#E69F00", (0, (5, 1.5)), "s"),
+    ("#009E73", (0, (1, 1)), "^"),
+    ("#CC79A7", (0, (5, 1.5, 1, 1.5)), "D"),
+    ("#56B4E9", (0, (3, 3)), "v"),
+    ("#D55E00", (0, (8, 2)), "P"),
+)
 
 _STYLE: Any = {
     "axes.edgecolor": SOFT,
@@ -71,7 +78,7 @@ _STYLE: Any = {
 }
 
 TIMELINE_KEY = "thick: offered   cross: failed   triangle: p95 failed   shaded: not judged"
-_PAPER: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8}
+PAPER: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8}
 
 Judged = tuple[Run, Verdict]
 
@@ -171,7 +178,7 @@ def draw_ttft(ax: Axes, judged: Sequence[Judged], names: Sequence[str]) -> None:
     log = highest / min([lowest, *(result.limit for result in limits)]) > 15
     ax.set(xlim=(_nines(50), deepest * 1.05), ylim=(lowest / 1.5 if log else 0, highest))
     if log:
-        _log_ticks(ax, "y")
+        log_ticks(ax, "y")
     _corners(ax, limits, highest)
     for color, curve in ends:
         _mark_failures(ax, color, curve)
@@ -194,7 +201,7 @@ def _mark_failures(ax: Axes, color: str, curve: Curve) -> None:
         textcoords="offset points",
         ha="right" if right else "left",
         va="bottom" if right else "center",
-        bbox=_PAPER,
+        bbox=PAPER,
     )
 
 
@@ -209,7 +216,7 @@ def _corners(ax: Axes, limits: Sequence[ObjectiveResult], top: float) -> None:
         lowest_pt = max(at_pt + 4, lowest_pt)  # labels of near limits are stacked
         text = result.text.partition(" ")[2]  # the title names the metric
         offset = (4, lowest_pt - at_pt)
-        ax.annotate(text, (left, limit), xytext=offset, textcoords="offset points", fontsize=8, bbox=_PAPER)
+        ax.annotate(text, (left, limit), xytext=offset, textcoords="offset points", fontsize=8, bbox=PAPER)
         lowest_pt += 11
 
 
@@ -246,9 +253,9 @@ def draw_itl(ax: Axes, judged: Sequence[Judged], names: Sequence[str]) -> None:
             textcoords="offset points",
             ha="right",
             va="top",
-            bbox=_PAPER,
+            bbox=PAPER,
         )
-    _log_ticks(ax, "x")
+    log_ticks(ax, "x")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share * 100:g} %" if share <= 1 else ""))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.set_title("ITL: share of gaps by length, ms")
@@ -324,7 +331,8 @@ def _short(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
-def _log_ticks(ax: Axes, axis: str) -> None:
+def log_ticks(ax: Axes, axis: str) -> None:
+    """Make an axis ("x" or "y") logarithmic, with plain numbers at 1, 2 and 5."""
     which = ax.xaxis if axis == "x" else ax.yaxis
     (ax.set_xscale if axis == "x" else ax.set_yscale)("log")
     low, high = which.get_view_interval()

@@ -43,7 +43,7 @@ def page(judged: Sequence[Judged]) -> Figure:
     """Lay out the page for one run or two."""
     with style():
         made = Figure(figsize=A4_IN)
-        top = _header(made, judged)
+        top = header(made, judged)
         top = _verdicts(made, judged, top)
         top = _objectives(made, judged, top - 0.012)
         bottom = _provenance(made, judged)
@@ -53,10 +53,11 @@ def page(judged: Sequence[Judged]) -> Figure:
     return made
 
 
-def _header(made: Figure, judged: Sequence[Judged]) -> float:
+def header(made: Figure, judged: Sequence[Judged]) -> float:
+    """Draw the top of a page: SIMULATED where anything is, our name, the SLA's; return where it ends."""
     top = 0.985
     if any(verdict.simulated for _, verdict in judged):
-        box = _box(made, (0, 0.972, 1, 0.028), "#E69F00")
+        box = filled(made, (0, 0.972, 1, 0.028), "#E69F00")
         words = "SIMULATED: figures of the simulator, not of a model"
         box.text(0.5, 0.47, words, fontsize=12, weight="bold", color="black", ha="center", va="center")
         top = 0.966
@@ -66,7 +67,8 @@ def _header(made: Figure, judged: Sequence[Judged]) -> float:
     return top - 0.03
 
 
-def _box(made: Figure, place: tuple[float, float, float, float], color: str) -> Axes:
+def filled(made: Figure, place: tuple[float, float, float, float], color: str) -> Axes:
+    """Fill a box; its text goes from 0 to 1 both ways."""
     box = made.add_axes(place)
     box.set(xticks=[], yticks=[], facecolor=color, xlim=(0, 1), ylim=(0, 1))
     for spine in box.spines.values():
@@ -92,7 +94,7 @@ def _word(made: Figure, verdict: Verdict, place: tuple[float, float, float, floa
     color, ink, symbol = STATUS[verdict.status]
     word = f"{symbol} {verdict.status}"
     size = min(27.0, 20 * place[2] * A4_IN[0] * 0.8 / width_in(word, 20))  # bold is a fifth wider
-    _box(made, place, color).text(
+    filled(made, place, color).text(
         0.5, 0.47, word, fontsize=size, weight="bold", color=ink, ha="center", va="center"
     )
 

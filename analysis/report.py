@@ -1,19 +1,24 @@
-"""The report of one run, or of two side by side: report.pdf and the charts as PNGs."""
+"""Reports: of one run, of two side by side, or of an experiment; report.pdf and the charts as PNGs."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from .compare import Comparison
 from .rundir import Run
-from .verdict import Verdict
+from .sentences import Quality, sentences
+from .verdict import Verdict, plain, write_atomically
 
 MAX_RUNS = 2
+
+Judged = tuple[Run, Verdict]
 
 
 class ReportError(ValueError):
     """A report that cannot be made: says what was found and what was expected."""
 
 
-def write_report(judged: Sequence[tuple[Run, Verdict]], out: Path) -> Path:
+def write_report(judged: Sequence[Judged], out: Path) -> Path:
     """Write report.pdf and charts/*.png into the folder `out`; return the PDF's path.
 
     The same runs give the same bytes. Raises ReportError for any number of runs but one or two.
@@ -27,3 +32,50 @@ def write_report(judged: Sequence[tuple[Run, Verdict]], out: Path) -> Path:
         charts.save_png(figure, out / "charts" / f"{name}.png")
     title = "Tokenswarm: " + " and ".join(verdict.name for _, verdict in judged)
     return charts.save_pdf([page.page(judged)], out / "report.pdf", title)
+
+
+def write_comparison(
+    comparison: Comparison, judged: Sequence[Judged], quality: Quality | None, out: Path
+) -> Path:
+    """Write comparison.json, charts/comparison.png and report.pdf into `out`; return the PDF's path.
+
+    The PDF's first page is the comparison; pages follow with the pairs of each level's first block that has
+    any, side by side. Two runs without a quality verdict keep the one page of `write_report`: it says all.
+    The same data give the same bytes.
+    """
+    from . import charts, page, page_comparison  # noqa: PLC0415 - as above
+
+    (out / "charts").mkdir(parents=True, exist_ok=True)
+    found = {
+        **comparison.to_json(),
+        "sentences": sentences(comparison, quality),
+        "quality": plain(quality or {}),
+    }
+    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(out / "comparison.json", text.encode("utf-8", "replace"))
+    chart = page_comparison.chart_comparison(comparison, judged)
+    charts.save_png(chart, out / "charts" / "comparison.png")
+    pairs = _pairs(comparison, judged)
+    if len(judged) == MAX_RUNS and pairs and not quality:
+        return write_report(pairs[0], out)
+    pages = [page_comparison.page_comparison(comparison, judged, quality or {}), *map(page.page, pairs)]
+    title = f"Tokenswarm: {', '.join(comparison.candidates)} against {comparison.baseline}"
+    return charts.save_pdf(pages, out / "report.pdf", title)
+
+
+def _pairs(comparison: Comparison, judged: Sequence[Judged]) -> list[list[Judged]]:
+    """Return [baseline, candidate] for each candidate and level, of the first block that has both."""
+    runs = {}
+    for one in judged:
+        at = one[0].meta["experiment"]
+        runs[(str(at["server"]), float(at["level"]), int(at["block"]))] = one
+    blocks = sorted({block for _, _, block in runs})
+    made = []
+    for contrast in comparison.contrasts:
+        for block in blocks:
+            names = (comparison.baseline, contrast.candidate)
+            both = [runs[key] for name in names if (key := (name, contrast.level, block)) in runs]
+            if len(both) == MAX_RUNS:
+                made.append(both)
+                break
+    return made

@@ -48,7 +48,7 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; an infinite latency is the text "inf", since JSON has no such number."""
         fields = {"schema": SCHEMA, "exit_code": self.exit_code, **asdict(self)}
-        return {key: _plain(value) for key, value in fields.items()}
+        return {key: plain(value) for key, value in fields.items()}
 
 
 def judge(run: Run, sla: Sla) -> Verdict:
@@ -124,11 +124,12 @@ def _without_percentile(result: ObjectiveResult) -> ObjectiveResult:
     )
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: lists for tuples, "inf" for infinity."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "inf" if value > 0 else None
     return value

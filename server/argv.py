@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from server.profiles import Profile
@@ -75,7 +76,7 @@ def _tensorrt(profile: Profile, place: Place) -> Iterator[str]:
     yield from (place.program, place.model)
     if profile.revision:
         yield from ("--revision", profile.revision)
-    yield from ("--host", place.host, "--port", str(place.port))
+    yield from ("--served_model_name", place.name, "--host", place.host, "--port", str(place.port))
 
 
 def _sim(_profile: Profile, place: Place) -> Iterator[str]:
@@ -86,6 +87,8 @@ def _sim(_profile: Profile, place: Place) -> Iterator[str]:
 def _variables(profile: Profile, place: Place) -> dict[str, str]:
     """Return what the engine must find: no hub for a folder; vLLM on the CPU would take half the memory."""
     found = {} if profile.engine == "sim" else {"HF_HUB_OFFLINE": "0" if profile.revision else "1"}
+    if profile.engine == "transformers" and not profile.revision:
+        found["HF_HUB_CACHE"] = str(Path(place.model).parent)  # must exist, or /v1/models fails
     if profile.engine == "vllm" and place.device == "cpu":
         found["VLLM_CPU_KVCACHE_SPACE"] = "1"
     if profile.engine == "vllm" and place.host == "127.0.0.1":

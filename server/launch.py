@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -76,7 +77,12 @@ def serving(
 def start(
     command: Command, log: Path, *, say: Say = lambda _line: None, limit_s: float = READY_LIMIT_S
 ) -> Server:
-    """Start a server and wait until /health, /v1/models and a completion have answered; raises StartError."""
+    """Start a server and wait until /health, /v1/models and a completion have answered.
+
+    Raises StartError if they never do, ServerError if the port is taken already: what answers there would
+    pass for ours.
+    """
+    free_port(command.port, exact=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with log.open("wb") as output:
@@ -100,18 +106,18 @@ def start(
     return server
 
 
-def free_port(wanted: int = 0, *, exact: bool = False) -> int:
+def free_port(wanted: int = 0, host: str = "127.0.0.1", *, exact: bool = False) -> int:
     """Return the wanted port if it is free, else (unless `exact`) any that is.
 
-    Raises ServerError if exactly that one is wanted and taken.
+    Raises ServerError if exactly that one is wanted and cannot be had.
     """
     try:
-        with socket.create_server(("127.0.0.1", wanted)) as held:
+        with socket.create_server((host, wanted)) as held:
             return int(held.getsockname()[1])
     except OSError as error:
-        if exact:
-            raise ServerError(f"port {wanted}: taken ({error.strerror}), expected a free one") from None
-        return free_port()
+        if exact or not wanted:
+            raise ServerError(f"{host}:{wanted}: cannot listen there ({error.strerror or error})") from None
+        return free_port(0, host)
 
 
 def memory_mb(ancestor: int) -> int:
@@ -148,7 +154,7 @@ def _wait_until_ready(server: Server, port: int, say: Say, began: float, limit_s
     while steps:
         method, path, body = steps[0]
         status, answer = _ask(port, method, path, body)
-        if server.process.poll() is not None:  # asked first: another's answer must not pass for ours
+        if server.process.poll() is not None:
             raise StartError(server.ended() or "", _lines(server.log)[-TAIL:])
         if status == 200:
             del steps[0]
@@ -175,7 +181,9 @@ def _ask(port: int, method: str, path: str, body: Mapping[str, object] | None) -
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         text = None if body is None else json.dumps(body)
-        connection.request(method, path, text, {"Content-Type": "application/json"})
+        key = os.environ.get("VLLM_API_KEY")  # what an engine that inherits it will ask for
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        connection.request(method, path, text, headers)
         answer = connection.getresponse()
         return answer.status, f"{answer.status} {answer.read(300).decode(errors='replace')}"
     except (OSError, http.client.HTTPException) as error:

@@ -21,6 +21,14 @@ from msgspec import Meta
 from server.errors import UsageError
 
 BUILT_IN = Path(__file__).with_name("profiles.yaml")
+SECRETS = {
+    "api-key",
+    "vllm-api-key",
+    "hf-token",
+    "hugging-face-hub-token",
+    "openai-api-key",
+    "tokenswarm-api-key",
+}
 Name = Annotated[str, Meta(pattern=r"^\w[\w.-]*$")]
 
 
@@ -56,7 +64,20 @@ def changed(profile: Profile, **new: Any) -> Profile:
     """Return the profile with other values; options and variables are added to its own."""
     for field in ("options", "variables"):
         new[field] = getattr(profile, field) | (new.get(field) or {})
-    return msgspec.structs.replace(profile, **new)
+    made = msgspec.structs.replace(profile, **new)
+    refuse_secrets(made, f"profile {profile.name}")
+    return made
+
+
+def refuse_secrets(profile: Profile, where: str) -> None:
+    """Raise UsageError where a secret stands in a profile: command lines and files are read by others."""
+    for field in ("options", "variables"):
+        for name in getattr(profile, field):
+            if name.lower().replace("_", "-") in SECRETS:
+                raise UsageError(
+                    f"{where}: {field}: found {name}, a secret; expected it in this program's environment,"
+                    " which engines inherit: VLLM_API_KEY, HF_TOKEN"
+                )
 
 
 @cache
@@ -88,6 +109,8 @@ def _profile(where: str, name: str, entry: dict[str, Any], known: Mapping[str, P
         if isinstance(entry.get(field), dict):
             entry[field] = whole.get(field, {}) | entry[field]
     try:
-        return msgspec.convert(whole | entry | {"name": name}, Profile)
+        profile = msgspec.convert(whole | entry | {"name": name}, Profile)
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {error}") from None
+    refuse_secrets(profile, where)
+    return profile

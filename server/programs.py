@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from server.errors import ServerError
@@ -31,18 +31,20 @@ def die_with_parent(number: int = signal.SIGKILL) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number))
 
 
-def run(
+def run(  # noqa: PLR0913 - two ways to follow it, and its bounds; all but two have a default
     argv: Sequence[str | Path],
     log: Path,
     *,
     say: Say = lambda _line: None,
+    each: Callable[[str], None] = lambda _line: None,
     limit_s: float = 3600,
     variables: Mapping[str, str] | None = None,
 ) -> str:
     """Run a program to its end and return what it printed; all of it is in `log`, too.
 
-    Lines that begin with "progress: " go to `say` as they come. Raises ServerError with the program's most
-    telling line if it fails or runs past `limit_s`; then, and on Ctrl-C, its whole process group is ended.
+    Lines that begin with "progress: " go to `say` as they come, every line goes to `each`. Raises ServerError
+    with the program's most telling line if it fails or runs past `limit_s`; then, and on Ctrl-C, its whole
+    process group is ended.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
@@ -67,6 +69,7 @@ def run(
                 kept.write(line)
                 kept.flush()
                 lines.append(line.rstrip())
+                each(lines[-1])
                 if line.startswith(PROGRESS):
                     say(line.removeprefix(PROGRESS).rstrip())
             code = process.wait()

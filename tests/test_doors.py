@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("tokenswarm", "locustfiles", "server", "analysis")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 LOAD = sorted((ROOT / "locustfiles").glob("*.py"))
+INSIDE = sorted((ROOT / "server" / "inside").glob("*.py"))
 
 SANS_IO = (
     "_errors",
@@ -131,9 +132,18 @@ def test_contract_needs_the_standard_library_and_the_histogram_codec() -> None:
         assert modules <= sys.stdlib_module_names | {"hdrh"}, stem
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "server").rglob("*.py")), ids=name)
+@pytest.mark.parametrize("path", sorted(set((ROOT / "server").rglob("*.py")) - set(INSIDE)), ids=name)
 def test_server_knows_nothing_of_ours(path: Path) -> None:
-    assert uses(path, "analysis", "locustfiles", "tokenswarm", "vllm", "torch", "locust", "gevent") == []
+    assert uses(path, "analysis", "locustfiles", "tokenswarm", "locust", "gevent", "server.inside") == []
+    assert uses(path, "vllm", "torch", "transformers", "awq", "llmcompressor", "safetensors") == []
+
+
+@pytest.mark.parametrize("path", INSIDE, ids=name)
+def test_what_runs_inside_an_engines_environment_knows_nothing_of_ours(path: Path) -> None:
+    assert uses(path, *ROOMS) == []
+    siblings = [other.stem for other in INSIDE]
+    assert uses(path, *siblings) == []
+    assert not any(uses(other, f"server.inside.{path.stem}") for other in FILES)
 
 
 def test_matplotlib_is_for_charts() -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -14,11 +15,14 @@ from matplotlib.transforms import Bbox
 from pypdf import PdfReader
 
 from analysis.charts import Judged, style
+from analysis.compare import compare
 from analysis.page import page
-from analysis.report import ReportError, write_report
+from analysis.page_comparison import chart_comparison, page_comparison
+from analysis.report import ReportError, write_comparison, write_report
 from analysis.rundir import load
 from analysis.sla import Sla, default, parse_objective
 from analysis.verdict import judge
+from tests.experiments import experiment
 from tests.run_directories import Load, write_run
 
 MANY = Sla(
@@ -110,7 +114,11 @@ def undrawn(axes: Axes) -> list[Text]:
 
 @pytest.mark.parametrize("names", PAGES, ids="+".join)
 def test_every_text_is_on_the_page_and_none_covers_another(runs: dict[str, Judged], names: list[str]) -> None:
-    figure = page([runs[name] for name in names])
+    assert len(laid_out(page([runs[name] for name in names]))) > 60
+
+
+def laid_out(figure: Figure) -> list[str]:
+    """Return a figure's texts, all of which must be on it, and none cover another."""
     texts = visible_texts(figure)
     width, height = figure.get_size_inches() * figure.dpi
     for text, box in texts:
@@ -125,7 +133,7 @@ def test_every_text_is_on_the_page_and_none_covers_another(runs: dict[str, Judge
         if wide > 2 and high > 0.34 * min(box.height, other_box.height):
             covered.append((text, other))
     assert covered == []
-    assert len(texts) > 60
+    return [text for text, _ in texts]
 
 
 @pytest.fixture(scope="session")
@@ -207,3 +215,125 @@ def test_only_a_report_that_is_written_loads_matplotlib() -> None:
         "import analysis.report, analysis.junit; assert 'matplotlib' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+# Experiments
+
+
+def served(kernel: str, **knobs: Any) -> dict[str, Any]:
+    facts = {"kernels": [kernel], "kernel_expected": "CPU", "kernel_ok": "CPU" in kernel}
+    return {**knobs, "meta": {"server": {**facts, "ready_s": 31.4, "memory_mb": 13016}}}
+
+
+STEADY = {"ttft_sigma": 0.02, "itl_sigma": 0.02}
+AWQ = served("CPUWNA16LinearKernel", **STEADY, ttft_ms=90.0, itl_ms=10.0)
+INT8 = served("CPUInt8ScaledMMLinearKernelOfSomeOtherLongName", ttft_ms=35.0, itl_ms=7.0, simulated=True)
+FIVE = {
+    "baseline": {},
+    "awq": AWQ,
+    "int8": INT8,
+    LONG: {"failures": {"http_429": 0.01}},
+    "lost": {"meta": LOST},
+    "slow $x_1$": {"ttft_ms": 900.0},
+}
+RISING = {"loop": "open", "seconds": 26, "ttft_rise_ms": 3000.0, "in_flight_rise": 300.0}
+CROSSING = {1: {"awq": 0.4}, 4: {}, 16: {"awq": 2.0}}
+QUALITY = {
+    "awq": {
+        "status": "INCONCLUSIVE",
+        "reasons": ["kl <= 0.05: between 0.04 and 0.06", "top1"],
+        "measures": [{"name": "ppl_ratio", "value": 1.0213}, {"name": "kl", "value": 0.0481}],
+    }
+}
+EXPERIMENTS: dict[str, dict[str, Any]] = {
+    "levels": {"servers": {"baseline": STEADY, "awq": AWQ, "int8": INT8}, "levels": CROSSING},
+    "one load": {"servers": {"baseline": {}, "awq": AWQ, "int8": INT8}, "blocks": 3},
+    "one pair": {"servers": {"baseline": {}, "awq": AWQ}, "blocks": 1},
+    "five": {"servers": FIVE, "levels": [1, 2, 4, 8, 16], "blocks": 1, "sla": MANY},
+    "no ratio": {"servers": {"baseline": {**RISING, "ttft_rise_ms": 0.0}, "awq": RISING}, "levels": [20, 40]},
+}
+
+
+@pytest.fixture(scope="session")
+def experiments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Judged]]:
+    folder = tmp_path_factory.mktemp("experiments")
+    return {name: experiment(folder / name, **knobs) for name, knobs in EXPERIMENTS.items()}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_text_of_a_comparison_is_on_the_page_and_none_covers_another(
+    experiments: dict[str, list[Judged]], name: str
+) -> None:
+    judged = experiments[name]
+    comparison = compare(judged)
+    texts = laid_out(page_comparison(comparison, judged, QUALITY))
+    assert any(text.startswith("awq ") for text in texts)
+    assert laid_out(chart_comparison(comparison, judged))
+
+
+def test_a_comparison_is_the_first_page_and_pairs_follow(
+    experiments: dict[str, list[Judged]], tmp_path: Path
+) -> None:
+    judged = experiments["levels"]
+    comparison = compare(judged)
+    pdf = write_comparison(comparison, judged, QUALITY, tmp_path)
+    first, *pairs = PdfReader(pdf).pages
+    assert (pdf.name, len(pairs)) == ("report.pdf", 2 * 3)  # two candidates, three levels
+    text = " ".join(first.extract_text().split())
+    for words in (
+        "awq answers earlier than baseline at 1 user, later at 4 and 16 users",
+        "Crossover: first token between 1 and 4 users (better below)",
+        "CPUWNA16LinearKernel",
+        "13,016",
+        "INCONCLUSIVE",
+        "ppl x 1.021",
+        "SLA: 100 ms",
+        "SIMULATED",
+        "sub-100ms",
+    ):
+        assert words in text
+    assert "awq-16-1" in pairs[2].extract_text()
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    assert found["sentences"][0].startswith("SIMULATED: awq answers earlier")
+    assert found["quality"] == QUALITY
+    assert len(found["readings"]) == len(judged)
+    assert {path.name for path in (tmp_path / "charts").iterdir()} == {"comparison.png"}
+
+
+def test_two_runs_keep_their_page_unless_there_is_quality_to_tell(
+    experiments: dict[str, list[Judged]], tmp_path: Path
+) -> None:
+    judged = experiments["one pair"]
+    comparison = compare(judged)
+    as_before = write_report(judged, tmp_path / "before").read_bytes()
+    assert write_comparison(comparison, judged, None, tmp_path / "now").read_bytes() == as_before
+    assert (tmp_path / "now" / "comparison.json").exists()
+    told = write_comparison(comparison, judged, QUALITY, tmp_path / "quality")
+    assert len(PdfReader(told).pages) == 2
+
+
+COMPARE = """
+import sys
+from pathlib import Path
+from analysis.compare import compare
+from analysis.report import write_comparison
+from analysis.rundir import load
+from analysis.sla import default
+from analysis.verdict import judge
+judged = [(run, judge(run, default())) for run in map(load, sys.argv[2:])]
+quality = {"awq": {"status": "PASS", "reasons": ["all 7 limits hold"]}}
+write_comparison(compare(judged), judged, quality, Path(sys.argv[1]))
+"""
+
+
+def test_the_same_experiment_gives_the_same_bytes_in_another_process(
+    experiments: dict[str, list[Judged]], tmp_path: Path
+) -> None:
+    judged = experiments["one pair"]
+    quality = {"awq": {"status": "PASS", "reasons": ["all 7 limits hold"]}}
+    write_comparison(compare(judged), judged, quality, tmp_path / "here")
+    command = [sys.executable, "-c", COMPARE, str(tmp_path / "there"), *(str(run.path) for run, _ in judged)]
+    environment = {**os.environ, "PYTHONHASHSEED": "54321"}
+    subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parents[1])
+    for file in ("report.pdf", "comparison.json", "charts/comparison.png"):
+        assert (tmp_path / "there" / file).read_bytes() == (tmp_path / "here" / file).read_bytes(), file

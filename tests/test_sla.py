@@ -12,11 +12,13 @@ from analysis.sla import (
     Goodput,
     Latency,
     Limit,
+    QualityLimit,
     SlaError,
     default,
     load,
     parse,
     parse_objective,
+    parse_quality,
 )
 
 
@@ -131,6 +133,72 @@ def test_the_default_is_the_shipped_text() -> None:
         "goodput(ttft < 100 ms, tpot < 20 ms) >= 95 %",
     ]
     assert [limit.metric for limit in sla.limits()] == ["ttft", "itl", "ttft", "tpot"]
+    assert [(one.measure, one.upper, one.limit, one.warn) for one in sla.quality] == [
+        ("ppl_ratio", True, 1.03, 1.015),
+        ("kl", True, 0.05, None),
+        ("top1", False, 0.9, 0.93),
+        ("length_ratio", False, 0.9, None),
+        ("length_ratio", True, 1.1, None),
+        ("empty_rate", True, 0.1, None),
+        ("loop_rate", True, 0.1, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("ppl_ratio <= 1.03", QualityLimit("ppl_ratio <= 1.03", "ppl_ratio", upper=True, limit=1.03)),
+        (" kl<0.05  warn 0.02", QualityLimit("kl<0.05 warn 0.02", "kl", upper=True, limit=0.05, warn=0.02)),
+        ("top1 >= 90 %", QualityLimit("top1 >= 90 %", "top1", upper=False, limit=0.9)),
+        ("length_ratio > 0.9", QualityLimit("length_ratio > 0.9", "length_ratio", upper=False, limit=0.9)),
+        ("loop_rate <= 2.5%", QualityLimit("loop_rate <= 2.5%", "loop_rate", upper=True, limit=0.025)),
+    ],
+)
+def test_limits_of_quality(text: str, found: QualityLimit) -> None:
+    assert parse_quality(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ppl_ration <= 1.03", "found 'ppl_ration' as a measure of quality, .*did you mean 'ppl_ratio'"),
+        ("perplexity <= 1.03", "found 'perplexity' as a measure of quality, expected ppl_ratio, kl, top1"),
+        ("ttft p95 < 100 ms", "found 'ttft' as a measure of quality"),
+        ("ppl_ratio >= 1.03", "found '>=' as a comparison, expected < or <="),
+        ("top1 <= 90 %", "found '<=' as a comparison, expected > or >="),
+        ("kl <= 5 %", "found '%' as what follows the limit, expected warn"),
+        ("kl <= 0", "found a limit of 0 for kl, expected more than 0"),
+        ("top1 >= 0.9", "found nothing as a unit, expected %"),
+        ("top1 >= 100 %", "found a limit of 100 %"),
+        ("ppl_ratio <= x", "found 'x' as a limit, expected a number"),
+        ("ppl_ratio <= 1.03 warm 1.01", "found 'warm' as what follows the limit, .*did you mean 'warn'"),
+        ("ppl_ratio <= 1.03 warn 1.05", "found a warning that is no nearer than the limit of ppl_ratio"),
+        ("top1 >= 90 % warn 85 %", "found a warning that is no nearer than the limit of top1"),
+        ("ppl_ratio <= 1.03 warn 1.01 now", "found 'now' behind the limit"),
+        ("", "found nothing as a measure of quality"),
+    ],
+)
+def test_what_is_no_limit_of_quality_is_named(text: str, message: str) -> None:
+    with pytest.raises(SlaError, match=f"^{message}") as raised:
+        parse_quality(text)
+    assert "\n" not in str(raised.value)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_limit_of_quality_or_one_clear_line(text: str) -> None:
+    message = "found nothing wrong"
+    try:
+        parse_quality(text)
+    except SlaError as error:
+        message = str(error)
+    assert message.startswith("found ")
+
+
+def test_objectives_and_quality_may_each_stand_alone() -> None:
+    quality = parse("name: x\nquality: [kl <= 0.05]", "x")
+    assert (quality.objectives, [one.measure for one in quality.quality]) == ((), ["kl"])
+    speed = parse("name: x\nobjectives: [ttft p95 < 100 ms]", "x")
+    assert (len(speed.objectives), speed.quality) == (1, ())
 
 
 @pytest.mark.parametrize(
@@ -145,6 +213,12 @@ def test_the_default_is_the_shipped_text() -> None:
         ("objectives: [ttft p95 < 100 ms]", "found name None, expected a text"),
         ("name: x", "found objectives None, expected a list"),
         ("name: x\nobjectives: []", r"found objectives \[\], expected a list with at least one"),
+        ("name: x\nquality: []", r"found quality \[\], expected a list with at least one"),
+        ("name: x\nquality:", "found quality None, expected a list with at least one"),
+        ("name: x\nobjectives: []\nquality: [kl < 1]", r"found objectives \[\], expected a list"),
+        ("name: x\nquality: [kl < 1, k < 1]", "quality 2: found 'k' as a measure of quality"),
+        ("name: x\nquality:\n  - kl: 1", "quality 1: found a dict, expected a text: kl <= 0.05"),
+        ("name: x\nqualities: []", "found the key 'qualities', .*did you mean 'quality'"),
         ("- a\n- b", "found a list, expected the keys name and objectives"),
         ("", "found nothing, expected the keys"),
         ("name: [", "not YAML"),

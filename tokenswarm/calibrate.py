@@ -17,7 +17,8 @@ from rich.table import Table
 from analysis import rundir
 from analysis.histogram import Histogram
 from tokenswarm import EXIT_NOT_STARTED, TokenswarmError
-from tokenswarm.experiment import Experiment, Load, Server, Workload, locust_command
+from tokenswarm.experiment import Experiment, Load, Run, Server, Workload
+from tokenswarm.measuring import Up, locust_command
 from tokenswarm.processes import child, last_line, simulator
 
 TTFT_MS, ITL_MS, TOKENS = 50, 10, 200
@@ -38,7 +39,9 @@ def calibrate() -> dict[str, Any]:
                 load=Load(loop="open", rate=RATE, duration_s=SECONDS, warmup_s=1, workers=1),
                 workload=Workload(prompt_words=8, max_tokens=TOKENS),
             )
-            with child(locust_command(plan, "calibrate", url, directory), log) as process:
+            run = Run(plan.servers[0], RATE, 1, "calibrate")
+            up = Up("calibrate", url, "", None)
+            with child(locust_command(plan, run, up, directory), log) as process:
                 process.wait()
         if not sends.exists() or not (directory / "run.json").exists():
             raise TokenswarmError(f"calibration: {last_line(log)}", EXIT_NOT_STARTED)

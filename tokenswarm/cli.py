@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tokenswarm import EXIT_INTERNAL, EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
+from tokenswarm.cli_serving import install, offline, quality, quantize, serve
 
 EXIT_HELP = """
 \b
@@ -41,6 +42,11 @@ def cli() -> None:
     tokenswarm verdict RUN_DIR       judge a run again, by another SLA
     tokenswarm probe URL             ten quick requests: does it answer, and how fast
     tokenswarm calibrate             what this machine's instrument is worth
+    tokenswarm install vllm          an engine, in an environment of its own
+    tokenswarm quantize MODEL awq    make a checkpoint that is smaller or faster
+    tokenswarm serve PROFILE         start a server: baseline, awq, int8, transformers, sim …
+    tokenswarm quality URL URL       what quantization cost: same tokens, two servers
+    tokenswarm offline PROFILE       throughput without a server: one batch
 
     Locust works without this front door, too:
     locust -f locustfiles/chat.py --host http://127.0.0.1:8000 --headless -u 20 -t 60
@@ -81,28 +87,14 @@ def run(experiment: Path, out: Path | None, *, machine: bool) -> None:
 
 
 def _experiment(path: Path, out: Path | None, *, machine: bool) -> None:
-    from tokenswarm import experiment, judging, tables  # noqa: PLC0415 - --help must not wait for them
+    from tokenswarm import experiment, judging, running, tables  # noqa: PLC0415 - --help must not wait for them
 
     plan = experiment.read(path)
     sla = judging.experiment_sla(plan, path)
     out = out or Path("out") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    _refuse_to_overwrite(out, [server.name for server in plan.servers])
-    console = tables.console(machine=machine)
-    directories: list[Path] = []
-    failure: TokenswarmError | None = None
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tables.progress(console) as show:
-            directories.extend(experiment.measure_all(plan, out, show))
-    except TokenswarmError as error:
-        failure = error
-    if directories:  # what was measured is judged, whatever became of the rest
-        for directory in directories:
-            judging.keep_sla(plan, path, directory)
-        verdicts = judging.conclude(directories, sla, out)
-    if failure:
-        raise failure
-    _conclude(verdicts, out, machine=machine)
+    _refuse_to_overwrite(out, [run.name for run in experiment.schedule(plan)])
+    found = running.run(plan, path, sla, out, tables.console(machine=machine))
+    _conclude(found, out, machine=machine)
 
 
 def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
@@ -143,22 +135,6 @@ def report(run_dir: Path, sla: Path | None) -> None:
 
     judging.conclude([run_dir], judging.sla(sla, run_dir), run_dir)
     click.echo(run_dir / "report.pdf")
-
-
-@cli.group()
-def serve() -> None:
-    """Start a server to be measured."""
-
-
-@serve.command(
-    context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def sim(arguments: tuple[str, ...]) -> None:
-    """Start the simulator: a vLLM-like server (`tokenswarm serve sim --help` lists its options)."""
-    from server.sim.__main__ import main as simulate  # noqa: PLC0415 - as above
-
-    sys.exit(simulate(list(arguments)))
 
 
 @cli.command()
@@ -225,16 +201,23 @@ def probe(url: str, *, machine: bool, insecure: bool, **asked: Any) -> None:
         sys.exit(EXIT_NOT_STARTED)
 
 
-def _conclude(verdicts: list[Any], where: Path, *, machine: bool) -> None:
-    from tokenswarm import judging, tables  # noqa: PLC0415 - as above
+def _conclude(found: Any, where: Path, *, machine: bool) -> None:
+    from tokenswarm import tables  # noqa: PLC0415 - as above
 
     if machine:
-        click.echo(json.dumps(judging.as_json(verdicts), indent=2, allow_nan=False))
+        click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
     else:
         console = tables.console(machine=False)
-        tables.verdict_table(verdicts, console)
+        tables.conclusion(found, console)
         console.print(f"Results: {where}", soft_wrap=True)
-    sys.exit(judging.exit_code(verdicts))
+    sys.exit(found.exit_code)
+
+
+cli.add_command(serve)
+cli.add_command(install)
+cli.add_command(quantize)
+cli.add_command(quality)
+cli.add_command(offline)
 
 
 def main() -> None:

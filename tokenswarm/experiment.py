@@ -3,67 +3,83 @@
 The file (YAML; every key but `servers` may be left out):
 
     name: baseline vs awq
-    servers:                  # measured in this order, each with the same seed
+    servers:                  # the first is the baseline that the others are compared with
       - name: baseline
-        sim: baseline         # a profile of the built-in simulator …
+        profile: baseline     # started and ended by us (`tokenswarm serve --help` lists the profiles) …
+        model: smollm2        # … with another model, revision, options or variables than the profile's
+        options: {max-model-len: 2048}
       - name: production
         url: http://host:8000 # … or a server that is running
+      - sim: awq              # … or a profile of the built-in simulator
+    profiles: mine.yaml       # more profiles, in a file beside this one
+    blocks: 1                 # 2 measures A B B A: drift of the machine hits both alike
     load:
       loop: open              # open: `rate` arrivals a second; closed: `users` at a time
-      rate: 20
+      rate: 20                # or several, [5, 10, 20], measured one after another
       duration_s: 60          # measured at least, after warm-up
       warmup_s: 5
       workers: 2              # processes that send; 1 does without a master
       arrivals: poisson       # or constant
-      seed: 1
+      seed: 1                 # of the first block; each block has its own, the same for all servers
     workload:
       endpoint: chat          # or completions
       model: ""               # the first that the server lists
       prompt_words: 40-160
       max_tokens: 64
       options: []             # further options of the locustfile, such as [--ignore-eos]
-    sla: sla.yaml             # a file beside this one, or the SLA itself (name, objectives)
+    sla: sla.yaml             # a file beside this one, or the SLA itself (name, objectives, quality)
+
+An SLA with a `quality` list has each server asked for its answers, too, after its first block, and each but
+the first is judged against the first.
 """
 
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import yaml
 from msgspec import Meta
 
+from server import profiles
+from server.errors import UsageError
 from server.sim.profiles import PROFILES
-from tokenswarm import EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
-from tokenswarm.processes import child, last_line, simulator
+from tokenswarm import EXIT_USAGE, TokenswarmError
 
 Positive = Annotated[float, Meta(gt=0, lt=1e7)]
 Count = Annotated[int, Meta(ge=1)]
+Levels = Annotated[list[Count], Meta(min_length=1)]
 
 
 class Server(msgspec.Struct, forbid_unknown_fields=True):
-    """What is measured: a profile of the simulator, or a URL."""
+    """What is measured: a profile with changes, a profile of the simulator, or a URL."""
 
     name: Annotated[str, Meta(pattern=r"^(\w[\w.-]*)?$")] = ""
+    profile: str = ""
     sim: str = ""
     url: str = ""
+    model: str = ""
+    revision: str = ""
+    options: dict[str, Any] = {}
+    variables: dict[str, str] = {}
 
 
 class Load(msgspec.Struct, forbid_unknown_fields=True):
     """How much is asked."""
 
     loop: Literal["open", "closed"] = "open"
-    rate: Count = 10
-    users: Count = 10
+    rate: Count | Levels = 10
+    users: Count | Levels = 10
     duration_s: Positive = 60
     warmup_s: Annotated[float, Meta(ge=0)] = 5
     workers: Count = 2
     arrivals: Literal["poisson", "constant"] = "poisson"
     seed: int = 1
+
+    def levels(self) -> list[int]:
+        """Return the rates or the numbers of users, as the loop has it."""
+        found = self.rate if self.loop == "open" else self.users
+        return [found] if isinstance(found, int) else found
 
 
 class Workload(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,7 +96,8 @@ class InlineSla(msgspec.Struct, forbid_unknown_fields=True):
     """An SLA written into the experiment."""
 
     name: str
-    objectives: list[str]
+    objectives: list[str] = []
+    quality: list[str] = []
 
 
 class Experiment(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,18 +105,20 @@ class Experiment(msgspec.Struct, forbid_unknown_fields=True):
 
     servers: Annotated[list[Server], Meta(min_length=1)]
     name: str = ""  # for whoever reads the file
+    profiles: str = ""
+    blocks: Annotated[int, Meta(ge=1, le=100)] = 1
     load: Load = msgspec.field(default_factory=Load)
     workload: Workload = msgspec.field(default_factory=Workload)
     sla: str | InlineSla = ""
 
 
-class Progress(NamedTuple):
-    """What is known of a run while it goes on: the last complete second of its timeline."""
+class Run(NamedTuple):
+    """One run of an experiment: a server at a level of load, in a block."""
 
-    server: str
-    elapsed_s: float
-    total_s: float
-    row: dict[str, str]
+    server: Server
+    level: int
+    block: int  # counts from 1
+    name: str  # of its directory
 
 
 def read(path: Path) -> Experiment:
@@ -113,113 +132,55 @@ def read(path: Path) -> Experiment:
         raise TokenswarmError(f"{path}: not YAML ({' '.join(str(error).split())})", EXIT_USAGE) from None
     except msgspec.ValidationError as error:
         raise TokenswarmError(f"{path}: {error}", EXIT_USAGE) from None
+    if experiment.profiles:
+        experiment.profiles = str(path.parent / experiment.profiles)
     for number, server in enumerate(experiment.servers, 1):
-        if bool(server.sim) == bool(server.url):
-            found = "both" if server.sim else "neither"
-            raise TokenswarmError(f"{path}: server {number}: expected sim or url, found {found}", EXIT_USAGE)
-        if server.sim and server.sim not in PROFILES:
-            known = ", ".join(sorted(PROFILES))
-            text = f"{path}: server {number}: sim: found {server.sim!r}, expected one of {known}"
-            raise TokenswarmError(text, EXIT_USAGE)
-        server.name = server.name or server.sim or f"server-{number}"
-    names = [server.name for server in experiment.servers]
-    if len(set(names)) < len(names):
-        raise TokenswarmError(f"{path}: servers: found a name twice in {names}", EXIT_USAGE)
+        try:
+            _check(server, experiment)
+        except UsageError as error:
+            raise TokenswarmError(f"{path}: server {number}: {error}", EXIT_USAGE) from None
+        server.name = server.name or server.profile or server.sim or f"server-{number}"
+    for what, found in (
+        ("servers: found a name", [server.name for server in experiment.servers]),
+        ("load: found a level", experiment.load.levels()),
+    ):
+        if len(set(found)) < len(found):
+            raise TokenswarmError(f"{path}: {what} twice in {found}", EXIT_USAGE)
     return experiment
 
 
-def measure_all(experiment: Experiment, out: Path, show: Callable[[Progress], None]) -> Iterator[Path]:
-    """Load the servers one after another; yields their run directories. Ctrl-C ends the current run in order.
-
-    Raises TokenswarmError if a run could not begin.
-    """
-    for server in experiment.servers:
-        directory, whole = measure(experiment, server, out, show)
-        yield directory
-        if not whole:
-            return
-
-
-def measure(
-    experiment: Experiment, server: Server, out: Path, show: Callable[[Progress], None]
-) -> tuple[Path, bool]:
-    """Load one server; returns its run directory, and whether the run was let finish.
-
-    Raises TokenswarmError if the run could not begin.
-    """
-    directory = out / server.name
-    directory.mkdir(parents=True, exist_ok=True)
-    whole = True
-    with _serving(server, directory) as url:
-        log = directory / "locust.log"
-        with child(locust_command(experiment, server.name, url, directory), log) as process:
-            try:
-                _watch(process, experiment, server, directory, show)
-            except KeyboardInterrupt:
-                whole = False
-                process.terminate()  # Locust ends in order: streams drain, reports come in
-                process.wait()
-    if not (directory / "run.json").exists():
-        code = EXIT_USAGE if process.returncode == EXIT_USAGE else EXIT_NOT_STARTED
-        raise TokenswarmError(f"{server.name}: {last_line(log)}", code)
-    return directory, whole
+def _check(server: Server, experiment: Experiment) -> None:
+    kinds = [kind for kind in ("profile", "sim", "url") if getattr(server, kind)]
+    if len(kinds) != 1:
+        found = " and ".join(kinds) or "none"
+        raise UsageError(f"expected one of profile, sim and url, found {found}")
+    if server.sim and server.sim not in PROFILES:
+        raise UsageError(f"sim: found {server.sim!r}, expected one of {', '.join(sorted(PROFILES))}")
+    changes = [name for name in ("model", "revision", "options", "variables") if getattr(server, name)]
+    if changes and not server.profile:
+        raise UsageError(f"{changes[0]}: expected it with a profile only, found it with {kinds[0]}")
+    if server.profile:
+        profile_of(server, experiment)
 
 
-@contextmanager
-def _serving(server: Server, directory: Path) -> Iterator[str]:
-    if server.url:
-        yield server.url
-    else:
-        with simulator(["--profile", server.sim], directory / "server.log") as url:
-            yield url
+def profile_of(server: Server, experiment: Experiment) -> profiles.Profile:
+    """Return what to start for a server that is no URL; raises UsageError."""
+    if server.sim:
+        return profiles.changed(profiles.find("sim"), model=server.sim)
+    file = Path(experiment.profiles) if experiment.profiles else None
+    found = profiles.find(server.profile, file)
+    other = {name: getattr(server, name) for name in ("model", "revision") if getattr(server, name)}
+    return profiles.changed(found, options=server.options, variables=server.variables, **other)
 
 
-def locust_command(experiment: Experiment, name: str, url: str, directory: Path) -> list[str]:
-    """Return Locust's command line for one run."""
-    load, workload = experiment.load, experiment.workload
-    users = load.rate if load.loop == "open" else load.users
-    locustfile = "arrivals" if load.loop == "open" else "chat"
-    command = [sys.executable, "-m", "locust", "--headless", "--only-summary", "--run-name", name]
-    command += ["-f", str(ROOT / "locustfiles" / f"{locustfile}.py"), "--host", url]
-    command += ["-u", str(users), "-r", str(users), "--run-dir", str(directory)]
-    command += ["-t", f"{load.duration_s + load.warmup_s + 1:.0f}s", "--warmup", f"{load.warmup_s:g}"]
-    command += ["--arrivals", load.arrivals, "--seed", str(load.seed), "--scenario", workload.endpoint]
-    command += ["--endpoint", workload.endpoint, "--model", workload.model]
-    command += ["--prompt-words", str(workload.prompt_words), "--max-tokens", str(workload.max_tokens)]
-    if load.workers > 1:
-        port = str(_free_port())
-        command += ["--processes", str(load.workers), "--expect-workers-max-wait", "30"]
-        command += ["--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]
-    return command + workload.options
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _watch(
-    process: subprocess.Popen[str],
-    experiment: Experiment,
-    server: Server,
-    directory: Path,
-    show: Callable[[Progress], None],
-) -> None:
-    total_s = experiment.load.duration_s + experiment.load.warmup_s + 1
-    while True:
-        try:
-            process.wait(0.5)
-        except subprocess.TimeoutExpired:
-            rows = _timeline(directory / "timeline.csv")
-            elapsed_s = int(rows[-1]["unix_s"]) - int(rows[0]["unix_s"]) + 1 if rows else 0
-            show(Progress(server.name, elapsed_s, total_s, rows[-2] if len(rows) > 1 else {}))
-        else:
-            return
-
-
-def _timeline(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    header, *lines = path.read_text().splitlines()
-    return [dict(zip(header.split(","), line.split(","), strict=False)) for line in lines]
+def schedule(experiment: Experiment) -> Iterator[Run]:
+    """Yield the runs in their order: every second block backwards (A B, B A, …), levels within a server."""
+    levels = experiment.load.levels()
+    unit = "rps" if experiment.load.loop == "open" else "users"
+    for block in range(1, experiment.blocks + 1):
+        for server in experiment.servers if block % 2 else reversed(experiment.servers):
+            for level in levels if block % 2 else reversed(levels):
+                parts = [server.name]
+                parts += [f"{level}{unit}"] if len(levels) > 1 else []
+                parts += [str(block)] if experiment.blocks > 1 else []
+                yield Run(server, level, block, "-".join(parts))

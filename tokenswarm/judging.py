@@ -2,12 +2,14 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from analysis import junit, report, rundir, verdict
+from analysis import compare, junit, report, rundir, sentences, verdict
 from analysis import sla as slas
+from analysis.quality import QualityVerdict
+from analysis.reading import ComparisonError
 from tokenswarm import EXIT_USAGE, TokenswarmError
 from tokenswarm.experiment import Experiment, InlineSla
 
@@ -44,53 +46,85 @@ def keep_sla(plan: Experiment, path: Path, directory: Path) -> None:
 
 
 def _yaml(written: InlineSla) -> str:
-    plain = {"name": written.name, "objectives": written.objectives}
+    plain = {"name": written.name}
+    plain |= {key: getattr(written, key) for key in ("objectives", "quality") if getattr(written, key)}
     return str(yaml.safe_dump(plain, allow_unicode=True))
 
 
-def conclude(directories: list[Path], by: slas.Sla, out: Path | None) -> list[verdict.Verdict]:
+class Conclusion(NamedTuple):
+    """What came out: a verdict for each run; of an experiment, the comparison in words and the quality."""
+
+    verdicts: list[verdict.Verdict]
+    said: list[str]
+    comparison: compare.Comparison | None
+    quality: dict[str, QualityVerdict]
+
+    @property
+    def status(self) -> str:
+        """The worst of all: speed without quality is no PASS."""
+        found = [one.status for one in self.verdicts] + [one.status for one in self.quality.values()]
+        return min(found, key=SEVERITY.index)
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the worst."""
+        return verdict.EXIT_CODES[self.status]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict of one run, or of several with the worst of them as the whole's."""
+        if len(self.verdicts) == 1 and not self.quality:
+            return self.verdicts[0].to_json()
+        return {
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "runs": [one.to_json() for one in self.verdicts],
+            "said": self.said,
+            "comparison": self.comparison.to_json() if self.comparison else None,
+            "quality": {name: one.to_json() for name, one in self.quality.items()},
+        }
+
+
+def conclude(
+    directories: list[Path],
+    by: slas.Sla,
+    out: Path | None,
+    quality: dict[str, QualityVerdict] | None = None,
+) -> Conclusion:
     """Judge runs and write what belongs beside them: verdict.json and junit.xml; with `out`, reports.
 
-    Each run's own report goes into its directory. Two runs are also reported side by side, in `out`.
-    Raises TokenswarmError where a directory holds no run.
+    Each run's own report goes into its directory; several runs are also compared, in `out`. Raises
+    TokenswarmError where a directory holds no run.
     """
-    judged = []
-    for directory in directories:
-        try:
-            run = rundir.load(directory)
-        except rundir.RunError as error:
-            raise TokenswarmError(str(error), EXIT_USAGE) from None
-        try:
-            found = verdict.judge(run, by)
-        except (TypeError, AttributeError, KeyError) as error:
-            text = f"{directory}: run.json holds what no run writes ({error})"
-            raise TokenswarmError(text, EXIT_USAGE) from None
-        verdict.write_verdict(found, directory / "verdict.json")
-        junit.write_junit(found, directory / "junit.xml")
-        judged.append((run, found))
-    if out:
-        for directory, pair in zip(directories, judged, strict=True):
-            report.write_report([pair], directory)
+    judged = [_judge(directory, by) for directory in directories]
+    verdicts = [found for _, found in judged]
+    if not out:
+        return Conclusion(verdicts, [], None, {})
+    for directory, pair in zip(directories, judged, strict=True):
+        report.write_report([pair], directory)
+    if len(judged) == 1:
+        return Conclusion(verdicts, [], None, {})
+    plain = {name: one.to_json() for name, one in (quality or {}).items()}
+    try:
+        comparison = compare.compare(judged)
+    except ComparisonError as error:
         if len(judged) == report.MAX_RUNS:
             report.write_report(judged, out)
-    return [found for _, found in judged]
+        return Conclusion(verdicts, [f"not compared: {error}"], None, quality or {})
+    report.write_comparison(comparison, judged, plain or None, out)
+    said = sentences.sentences(comparison, plain or None)
+    return Conclusion(verdicts, said, comparison, quality or {})
 
 
-def as_json(verdicts: list[verdict.Verdict]) -> dict[str, Any]:
-    """Return the verdict of one run, or of several with the worst of them as the whole's."""
-    if len(verdicts) == 1:
-        return verdicts[0].to_json()
-    return {
-        "status": _worst(verdicts),
-        "exit_code": exit_code(verdicts),
-        "runs": [v.to_json() for v in verdicts],
-    }
-
-
-def exit_code(verdicts: list[verdict.Verdict]) -> int:
-    """Return the exit code of the worst verdict."""
-    return verdict.EXIT_CODES[_worst(verdicts)]
-
-
-def _worst(verdicts: list[verdict.Verdict]) -> str:
-    return min((found.status for found in verdicts), key=SEVERITY.index)
+def _judge(directory: Path, by: slas.Sla) -> tuple[rundir.Run, verdict.Verdict]:
+    try:
+        run = rundir.load(directory)
+    except rundir.RunError as error:
+        raise TokenswarmError(str(error), EXIT_USAGE) from None
+    try:
+        found = verdict.judge(run, by)
+    except (TypeError, AttributeError, KeyError) as error:
+        text = f"{directory}: run.json holds what no run writes ({error})"
+        raise TokenswarmError(text, EXIT_USAGE) from None
+    verdict.write_verdict(found, directory / "verdict.json")
+    junit.write_junit(found, directory / "junit.xml")
+    return run, found

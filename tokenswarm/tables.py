@@ -2,16 +2,14 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-
-from tokenswarm.experiment import Progress
 
 STYLES = {
     "PASS": "bold green",
@@ -20,6 +18,20 @@ STYLES = {
     "INCONCLUSIVE": "bold yellow",
     "INVALID": "bold magenta",
 }
+
+
+class Progress(NamedTuple):
+    """What is known of a run while it goes on: the last complete second of its timeline."""
+
+    server: str
+    elapsed_s: float
+    total_s: float
+    row: dict[str, str]
+    doing: str = ""  # before it is loaded
+
+
+SIDE_BY_SIDE = 3
+"""So many runs still fit beside each other in a terminal."""
 
 
 @contextmanager
@@ -32,6 +44,16 @@ def progress(console: Console) -> Iterator[Any]:
         yield lambda state: live.update(_line(state))
 
 
+@contextmanager
+def telling(console: Console) -> Iterator[Callable[[str], None]]:
+    """Yield what takes a line of progress: on a terminal it replaces the one before, in a log it follows."""
+    if not console.is_terminal:
+        yield console.print
+        return
+    with console.status("") as status:
+        yield lambda line: status.update(Text(line))
+
+
 class _Log:
     """Progress for files: a line every ten seconds of load."""
 
@@ -40,7 +62,7 @@ class _Log:
         self._said: tuple[str, int] = ("", -1)
 
     def __call__(self, state: Progress) -> None:
-        step = (state.server, int(state.elapsed_s) // 10)
+        step = (state.server, int(state.elapsed_s) // 10 if state.row else -1)
         if step != self._said:
             self._said = step
             self._console.print(_line(state))
@@ -54,13 +76,45 @@ def _line(state: Progress) -> Text:
     text.append("━" * (24 - len(bar)), style="grey37")
     row = state.row
     if not row:
-        text.append("  starting")
+        text.append(f"  {state.doing or 'starting'}")
         return text
     text.append(f" {state.elapsed_s:3.0f}/{state.total_s:.0f} s")
     text.append(f"  {row['ok']:>4} done/s  {row['in_flight']:>4} in flight  {row['tokens']:>6} tokens/s")
     if row["failed"] != "0":
         text.append(f"  {row['failed']} failed", style="red")
     return text
+
+
+def conclusion(found: Any, console: Console) -> None:
+    """Print what came out of one run or of an experiment: verdicts, and in words what they mean together."""
+    if len(found.verdicts) <= SIDE_BY_SIDE:
+        verdict_table(found.verdicts, console)
+    else:
+        _run_by_run(found.verdicts, console)
+    for verdict in found.verdicts:
+        for reason in verdict.reasons if verdict.status != "PASS" else ():
+            console.print(Text(f"{verdict.name}: {reason}"), style="dim", soft_wrap=True)
+    for name, quality in found.quality.items():
+        text = Text(f"{name}: quality ")
+        text.append(quality.status, style=STYLES[quality.status])
+        console.print(text.append(": " + "; ".join(quality.reasons)), soft_wrap=True)
+    for sentence in found.said:
+        console.print(Text(sentence), soft_wrap=True)
+
+
+def _run_by_run(verdicts: list[Any], console: Console) -> None:
+    """Print many runs, a line each."""
+    table = Table(title=f"SLA {verdicts[0].sla}", title_justify="left", title_style="bold")
+    table.add_column("run" + ("  (SIMULATED)" if any(v.simulated for v in verdicts) else ""))
+    table.add_column("verdict")
+    for result in verdicts[0].objectives:
+        table.add_column(result.text, justify="right")
+    table.add_column("output tokens/s", justify="right")
+    for verdict in verdicts:
+        status = Text(verdict.status, style=STYLES[verdict.status])
+        cells = [_cell(result) for result in verdict.objectives]
+        table.add_row(verdict.name, status, *cells, _rate("output_tokens_per_s")(verdict))
+    console.print(table)
 
 
 def verdict_table(verdicts: list[Any], console: Console) -> None:
@@ -76,9 +130,6 @@ def verdict_table(verdicts: list[Any], console: Console) -> None:
     for label, value in _SUMMARY:
         table.add_row(label, *(value(v) for v in verdicts))
     console.print(table)
-    for verdict in verdicts:
-        for reason in verdict.reasons if verdict.status != "PASS" else ():
-            console.print(Text(f"{verdict.name}: {reason}"), style="dim", soft_wrap=True)
 
 
 def _cell(result: Any) -> Text:

@@ -8,6 +8,7 @@ from typing import Any
 from .tokens import CHARACTERS_PER_TOKEN, count_text, render_chat, text_ids
 
 MAX_CHOICES = 128
+MAX_LOGPROBS = 20  # vLLM's --max-logprobs
 _COMPLETION_DEFAULT_TOKENS = 16
 
 
@@ -50,6 +51,7 @@ class Generation:
     include_usage: bool
     continuous_usage: bool
     return_token_ids: bool
+    prompt_logprobs: int | None = None
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -89,6 +91,7 @@ def parse_generation(body: dict[str, Any], *, chat: bool, model: str, max_model_
     if not isinstance(options, dict):
         raise ApiError(400, "stream_options: expected an object", "stream_options")
     include_usage = _boolean(options, "include_usage")
+    stream = _boolean(body, "stream")
     return Generation(
         chat=chat,
         prompts=prompts,
@@ -98,10 +101,11 @@ def parse_generation(body: dict[str, Any], *, chat: bool, model: str, max_model_
         min_tokens=min_tokens,
         ignore_eos=_boolean(body, "ignore_eos"),
         seed=body.get("seed") if isinstance(body.get("seed"), int) else None,
-        stream=_boolean(body, "stream"),
+        stream=stream,
         include_usage=include_usage,
         continuous_usage=include_usage and _boolean(options, "continuous_usage_stats"),
         return_token_ids=_boolean(body, "return_token_ids"),
+        prompt_logprobs=_prompt_logprobs(body, stream=stream),
     )
 
 
@@ -163,6 +167,19 @@ def _max_tokens(body: dict[str, Any], *, chat: bool, room: int) -> int:
     name = "max_completion_tokens" if chat and body.get("max_completion_tokens") is not None else "max_tokens"
     default = max(1, room) if chat else _COMPLETION_DEFAULT_TOKENS
     return _integer(body, name, default, low=1)
+
+
+def _prompt_logprobs(body: dict[str, Any], *, stream: bool) -> int | None:
+    name = "prompt_logprobs"
+    if body.get(name) is None:
+        return None
+    wanted = _integer(body, name, 0, low=0)
+    if wanted > MAX_LOGPROBS:
+        text = f"Requested prompt logprobs of {wanted}, which is greater than max allowed: {MAX_LOGPROBS}"
+        raise ApiError(400, text, name)
+    if stream and wanted:
+        raise ApiError(400, "`prompt_logprobs` are not available when `stream=True`.", name)
+    return wanted
 
 
 def _integer(body: dict[str, Any], name: str, default: int, *, low: int, high: int | None = None) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from . import OWNER, VERSION
 from .api import Generation
 from .tokens import text_ids, token_id
+from .toy import prompt_logprobs
 
 _FINGERPRINT = f"{OWNER}-{VERSION}"
 
@@ -37,12 +38,15 @@ class Chunks:
         line_end: bytes = b"\n",
         usage: str = "end",
         reasoning_field: str = "reasoning",
+        toy: tuple[int, float] = (0, 0.0),
     ) -> None:
         """Render the constant parts.
 
         `request_id` comes without its prefix, `created` in Unix seconds; `line_end` ends each line of an
-        event; `usage` is "none", "end" or "every" (in each chunk, and at the end).
+        event; `usage` is "none", "end" or "every" (in each chunk, and at the end); `toy` are the seed and the
+        noise of the model that prompt_logprobs are asked of.
         """
+        self._toy = toy
         self._generation = generation
         self._usage = usage
         self._varies = usage == "every" or generation.return_token_ids
@@ -125,7 +129,15 @@ class Chunks:
     def _whole_choice(self, index: int, text: str, finish: str) -> dict[str, Any]:
         message = {"role": "assistant", "content": text, "reasoning": None}
         content = {"message": message} if self._generation.chat else {"text": text}
-        return {"index": index, **content, "logprobs": None, "finish_reason": finish, "stop_reason": None}
+        choice: dict[str, Any] = {"index": index, **content, "logprobs": None, "finish_reason": finish}
+        choice["stop_reason"] = None
+        if not self._generation.chat:
+            choice["prompt_logprobs"] = self._prompt_logprobs(index)
+        return choice
+
+    def _prompt_logprobs(self, index: int) -> list[Any] | None:
+        wanted = self._generation.prompt_logprobs
+        return None if wanted is None else prompt_logprobs(self._ids_of_prompt(index), wanted, *self._toy)
 
     def _prefix(self, index: int, field: str) -> bytes:
         # everything up to the text: the head's JSON without its closing brace, then the opened choice
@@ -156,8 +168,9 @@ class Chunks:
         return usage | ({"completion_tokens_details": None} if self._generation.chat else {})
 
     def _prompt_ids(self, index: int) -> list[int] | None:
-        if not self._generation.return_token_ids:
-            return None
+        return self._ids_of_prompt(index) if self._generation.return_token_ids else None
+
+    def _ids_of_prompt(self, index: int) -> list[int]:
         prompt = self._generation.prompts[index // self._generation.n]
         return text_ids(prompt) if isinstance(prompt, str) else list(prompt)
 

@@ -33,6 +33,7 @@ class Profile:
     max_num_batched_tokens: int = 2048
     max_model_len: int = 8192  # never more than kv_tokens: a request alone must fit
     jitter: float = 0.02  # standard deviation of a step's duration, as a share of it
+    quality_noise: float = 0.0  # what quantization adds to each logit of the toy model, in logits
 
     def step_ms(self, batch: int, kv_tokens: int = 0, prefill_tokens: int = 0) -> float:
         """Duration of one engine step over `batch` sequences, without jitter."""
@@ -59,5 +60,6 @@ AWQ = Profile(
     per_kv_token_ms=0.00019,
     per_prefill_token_ms=0.13,
     kv_tokens=151_000,
+    quality_noise=0.15,
 )
 PROFILES = {profile.name: profile for profile in (BASELINE, AWQ)}

@@ -163,4 +163,5 @@ class Simulator:
             line_end=b"\r\n" if script is not None and script.crlf else b"\n",
             usage=usage,
             reasoning_field=script.reasoning_field if script is not None else "reasoning",
+            toy=(self._settings.seed, self._settings.profile.quality_noise),
         )

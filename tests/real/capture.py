@@ -11,9 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from tests.real.prepare import PrepareError, prepare
+from server.errors import ServerError
 from tests.real.raw_exchange import events, exchange, status, token_choices
-from tests.real.vllm_server import ENVIRONMENT, MODEL, OPTIONS, VllmError, VllmServer, running
+from tests.real.vllm_server import ENVIRONMENT, MODEL, OPTIONS, VllmError, VllmServer, prepare, running
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -34,7 +34,7 @@ body of `GET /metrics` after these requests and the one-token chat that showed t
 edited. `python -m tests.real.capture` makes them again (answers at temperature 0 may differ between
 processors).
 
-Model: SmolLM2-135M-Instruct (Apache-2.0) in bfloat16, made by tests/real/prepare.py.
+Model: SmolLM2-135M-Instruct (Apache-2.0) in bfloat16, made by server/inside/convert_smollm2.py.
 """
 
 
@@ -123,7 +123,7 @@ def main() -> int:
             lines.append(f"\nWith `{' '.join(extra)}` too:\n")
             with running(real, extra) as server:
                 lines += record(server, wanted, exact=False)
-    except (PrepareError, VllmError, ValueError) as error:
+    except (ServerError, VllmError, ValueError) as error:
         print(f"capture: {error}", file=sys.stderr)
         return 1
     (GOLDEN / "README.md").write_text("\n".join(lines) + "\n")

@@ -1,6 +1,6 @@
 """A real vLLM for the tests in this folder, one for the whole session.
 
-The first run makes vLLM's environment and the model (about 3 minutes, 5 GB in prepare.CACHE), and the server
+The first run makes two environments and the model (about 4 minutes, 5 GB in server.places), and the server
 needs 30 to 80 s: give the modules here `pytest.mark.timeout(1800)`, for a session's first test waits for all
 of it.
 """
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.real.prepare import Real, prepare, unsupported
-from tests.real.vllm_server import VllmServer, running
+from server.environments import unsupported
+from tests.real.vllm_server import Real, VllmServer, prepare, running
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +18,7 @@ def real() -> Real:
     """vLLM's interpreter and the model's folder; a failure to make them is an error, not a skip."""
     reason = unsupported()
     if reason:
-        pytest.skip(reason)
+        pytest.skip(f"real vLLM: {reason}")
     return prepare()
 
 

@@ -3,9 +3,8 @@
 import pytest
 
 from tests.real import vllm_server
-from tests.real.prepare import Real
 from tests.real.raw_exchange import body_chunks, events, exchange, status, token_choices
-from tests.real.vllm_server import MODEL, VllmError, VllmServer
+from tests.real.vllm_server import MODEL, Real, VllmError, VllmServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

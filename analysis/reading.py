@@ -1,0 +1,137 @@
+"""One run of an experiment as a comparison reads it: where it belongs, what it ran under, its values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from .objective import Evidence
+from .rundir import Run
+from .samples import rank_quantile
+from .sla import POOLED_METRICS, REQUEST_METRICS
+from .statistics import autocorrelation_time
+from .verdict import INVALID, OVERSATURATED, Verdict
+
+TOKENS, ERRORS = "output tokens/s", "error share"
+LATENCIES = ("ttft p50", "ttft p95", "itl p50", "itl p99", "tpot p50", "e2e p50")
+"""Read always; other percentiles where the SLA limits them."""
+
+CONDITIONS = ("load", "workload", "deadlines")
+"""Sections of run.json that a pair must share."""
+
+_ORDER = ("ttft", *POOLED_METRICS, *REQUEST_METRICS[1:])
+
+
+class ComparisonError(ValueError):
+    """Runs that cannot be compared: says where, what was found and what was expected."""
+
+
+class Place(NamedTuple):
+    """Where a run belongs in its experiment; `level` is in users or arrivals/s."""
+
+    level: float
+    block: int
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One run: where it belongs, what became of it, and its values, by metric.
+
+    Values are in ms, tokens/s or a share; None: there is none; infinite: failures reach that percentile.
+    A run that is INVALID or OVERSATURATED has no values, for they would prove nothing.
+    """
+
+    server: str
+    level: float
+    block: int
+    run: str
+    status: str
+    reason: str
+    values: Mapping[str, float | None]
+    n: int
+    failed: int
+    worth: float  # how many independent requests n are worth, as far as failures tell
+
+
+def lower_is_better(metric: str) -> bool:
+    """Say which way is good."""
+    return metric != TOKENS
+
+
+def place(run: Run) -> Place:
+    """Return where a run belongs; raises ComparisonError where run.json does not say."""
+    found = run.meta.get("experiment")
+    if isinstance(found, dict):
+        level, block, server, baseline = (found.get(key) for key in ("level", "block", "server", "baseline"))
+        named = isinstance(server, str) and isinstance(baseline, str)
+        if isinstance(level, int | float) and isinstance(block, int) and named:
+            return Place(float(level), block, str(server))
+    expected = "an object with server, baseline, level and block"
+    raise ComparisonError(f"{run.path}: run.json: found experiment = {found!r}, expected {expected}")
+
+
+def conditions(run: Run) -> dict[str, Any]:
+    """Return what must be the same in both runs of a pair, by its name in run.json."""
+    meta = run.meta
+    found = {f"{name}.{key}": value for name in CONDITIONS for key, value in meta[name].items()}
+    found["target.endpoint"] = meta["target"].get("endpoint")
+    found["the host"] = urlsplit(str(meta["target"].get("url"))).hostname
+    found["versions.system"] = (meta.get("versions") or {}).get("system")
+    return found
+
+
+def metrics(verdicts: Sequence[Verdict]) -> tuple[tuple[str, ...], dict[str, float]]:
+    """Return the metrics to read, in the order of printing, and the SLA's limits on some of them (ms)."""
+    limits = {
+        f"{result.metric} {result.statistic}": result.limit
+        for verdict in verdicts
+        for result in verdict.objectives
+        if result.statistic.startswith("p") and result.metric != "dispatch_lag"
+    }
+
+    def order(metric: str) -> tuple[int, float]:
+        name, _, percentile = metric.partition(" p")
+        return _ORDER.index(name), float(percentile)
+
+    return (*sorted({*LATENCIES, *limits}, key=order), TOKENS, ERRORS), limits
+
+
+def read(run: Run, verdict: Verdict, names: Sequence[str]) -> Reading:
+    """Read the named metrics of a run."""
+    evidence, where = Evidence(run), place(run)
+    believed = verdict.status not in (INVALID, OVERSATURATED)
+    n = len(evidence.frame)
+    return Reading(
+        server=where.server,
+        level=where.level,
+        block=where.block,
+        run=verdict.run,
+        status=verdict.status,
+        reason=verdict.reasons[0],
+        values={name: _value(evidence, verdict, name) for name in names} if believed else {},
+        n=n,
+        failed=int(evidence.failed.sum()),
+        worth=n / autocorrelation_time(evidence.failed),
+    )
+
+
+def _value(evidence: Evidence, verdict: Verdict, metric: str) -> float | None:
+    if metric == TOKENS:
+        rates = [one.output_tokens_per_s for one in verdict.scenarios if one.output_tokens_per_s is not None]
+        return sum(rates) if rates else None
+    if metric == ERRORS:
+        return float(evidence.failed.mean()) if len(evidence.failed) else None
+    name, _, percentile = metric.partition(" p")
+    q = float(percentile) / 100
+    if name in POOLED_METRICS:
+        gaps = evidence.gaps(name)
+        return gaps.quantile(q) / 1e6 if gaps.pooled.count and _exists(gaps.n, q) else None
+    sample = evidence.sample(name)
+    values = sample.worst()
+    return rank_quantile(values, q) / 1e6 if len(sample.of_ok()) and _exists(len(values), q) else None
+
+
+def _exists(n: int, q: float) -> bool:
+    """Say whether at least one value lies above a quantile."""
+    return round(n * (1 - q), 9) >= 1

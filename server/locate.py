@@ -1,0 +1,61 @@
+"""From a profile to a command that can be started here: which interpreter, which weights, or why not."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from server import argv, environments, machine, models, quantize
+from server.errors import UsageError
+from server.making import Say
+from server.profiles import Profile
+
+ONLINE = {"fp8"}
+"""What the engine itself does to full-precision weights while it loads them."""
+
+
+def command(
+    profile: Profile, port: int, host: str = "127.0.0.1", say: Say = lambda _line: None
+) -> argv.Command:
+    """Return the command that serves a profile on this machine; raises what `place` raises."""
+    return argv.command(profile, place(profile, port, host, say))
+
+
+def place(
+    profile: Profile, port: int = 0, host: str = "127.0.0.1", say: Say = lambda _line: None
+) -> argv.Place:
+    """Return where a profile's parts are on this machine; bundled models are made if they are not yet.
+
+    Raises UsageError where the machine, an environment, the model or a checkpoint is missing, ServerError
+    where a model could not be made.
+    """
+    here = machine.here()
+    machine.check(profile, here)
+    if profile.engine == "sim":
+        return argv.Place(sys.executable, profile.model, "sim", port, host)
+    program = _program(profile, here)
+    model = models.resolve(profile.model, profile.revision, say)
+    path = str(_weights(profile, model))
+    name = path if profile.engine == "transformers" else model.name  # it knows a folder by its path only
+    return argv.Place(program, path, name, port, host, here.device)
+
+
+def _program(profile: Profile, here: machine.Machine) -> str:
+    if profile.engine == "vllm":
+        return str(environments.python("vllm" if here.gpu else "vllm-cpu"))
+    if profile.engine == "transformers":
+        return str(environments.python("transformers"))
+    found = shutil.which("trtllm-serve")
+    if found is None:
+        raise UsageError(
+            f"profile {profile.name}: trtllm-serve not found on PATH, expected TensorRT-LLM to be installed"
+            " (its own container has it)"
+        )
+    return found
+
+
+def _weights(profile: Profile, model: models.Model) -> Path | str:
+    if model.path is None:
+        return model.hub
+    if not profile.quantization or model.quantization or profile.quantization in ONLINE:
+        return model.path
+    return quantize.checkpoint(profile.model, profile.quantization)
