@@ -3,11 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-_KERNEL = re.compile(
-    r"\] Using (?P<kernel>\w*(?:Kernel|Marlin|Machete|Cutlass|Conch|GEMM)\w*|\w+) for "
-    r"(?P<use>\w*(?:LinearMethod|CompressedTensors\w+|W\d+A\d+\w*|[Ll]inear|GEMM))|"
-    r"\] Using (?P<attention>\w+) (?:attention )?backend"
-)
+_KERNEL = re.compile(r"\] (?:Using|Selected) (?P<kernel>\w+) (?:for \w+|(?:attention )?backend)")
 _EXCEPTION = re.compile(r"^(?:\(.*?\) ERROR [^\]]*\] )?(?:\w+\.)*(\w+(?:Error|Exception)): (?P<text>.+)")
 _LEVELS = re.compile(r"^\(.*?\) (?:INFO|WARNING|ERROR) [\d: -]+\[[^\]]*\] ")
 LIMIT = 300  # letters of a reason: some list every architecture there is
@@ -40,7 +36,7 @@ def kernels(lines: Iterable[str]) -> tuple[str, ...]:
     for line in lines:
         match = _KERNEL.search(line)
         if match:
-            found[match["kernel"] or match["attention"]] = None
+            found[match["kernel"]] = None
     return tuple(found)
 
 

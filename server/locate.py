@@ -9,9 +9,6 @@ from server.errors import UsageError
 from server.making import Say
 from server.profiles import Profile
 
-ONLINE = {"fp8"}
-"""What the engine itself does to full-precision weights while it loads them."""
-
 
 def command(
     profile: Profile, port: int, host: str = "127.0.0.1", say: Say = lambda _line: None
@@ -56,6 +53,6 @@ def _program(profile: Profile, here: machine.Machine) -> str:
 def _weights(profile: Profile, model: models.Model) -> Path | str:
     if model.path is None:
         return model.hub
-    if not profile.quantization or model.quantization or profile.quantization in ONLINE:
+    if not profile.quantization or model.quantization:
         return model.path
     return quantize.checkpoint(profile.model, profile.quantization)

@@ -207,7 +207,10 @@ def _command(job: Job, work: Path, scratch: Path) -> list[str | Path]:
         texts.write_text(json.dumps(job.texts), encoding="utf-8")
         sizes = ["--samples", str(job.samples), "--sequence", str(job.sequence)]
         cut: list[str | Path] = [job.python, INSIDE / "calibration_ids.py", job.source, texts, ids, *sizes]
-        programs.run(cut, _log(work.name, "texts"), limit_s=SHORT_LIMIT_S, variables=OFFLINE)
+        try:
+            programs.run(cut, _log(work.name, "texts"), limit_s=SHORT_LIMIT_S, variables=OFFLINE)
+        except ServerError as error:  # too few tokens, or no tokenizer to count them
+            raise UsageError(str(error)) from None
         argv += ["--calibration", ids]
     return argv
 

@@ -48,7 +48,7 @@ def test_awq_leaves_the_kernel_to_vllm() -> None:
 
 def test_baseline_and_quantized_differ_in_the_weights_alone() -> None:
     baseline = argv.command(profiles.find("baseline"), place(profiles.find("baseline"), "cuda"))
-    for name in ("awq", "awq-ct", "int8"):
+    for name in ("awq", "awq-ct", "int8", "fp8", "nvfp4"):
         assert argv.command(profiles.find(name), place(profiles.find(name), "cuda")) == baseline, name
 
 

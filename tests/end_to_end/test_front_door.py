@@ -198,7 +198,10 @@ def check_mistake(found: Answer, code: int, words: str) -> None:
         ("servers: [{name: a, sim: baseline}]\nlaod: {}", "laod"),
         ("servers: [{name: a, sim: baseline, port: 1}]", "port"),
         ("servers: [{name: a}]", "expected one of profile, sim and url, found none"),
-        ("servers: [{name: a, sim: baseline, url: x}]", "expected one of profile, sim and url, found sim and url"),
+        (
+            "servers: [{name: a, sim: baseline, url: x}]",
+            "expected one of profile, sim and url, found sim and url",
+        ),
         ("servers: [{sim: baseline}, {sim: baseline}]", "found a name twice"),
         ("servers: [{name: ../a, sim: baseline}]", "name"),
         ("servers: [{sim: baseline}]\nload: {rate: fast}", "rate"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from server.errors import ServerError
 from tests.real.raw_exchange import events, exchange, status, token_choices
-from tests.real.vllm_server import ENVIRONMENT, MODEL, OPTIONS, VllmError, VllmServer, prepare, running
+from tests.real.vllm_server import MODEL, VllmError, VllmServer, command, prepare, running
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -111,10 +111,12 @@ def record(server: VllmServer, wanted: dict[str, tuple[str, dict[str, object]]],
 
 def main() -> int:
     """Make every golden file and its line of provenance."""
-    environment = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
-    lines = [f"{INTRODUCTION}Options: `{' '.join(OPTIONS)}`\nEnvironment: `{environment}`\n"]
     try:
         real = prepare()
+        made = command(real, 0)
+        environment = " ".join(f"{name}={value}" for name, value in made.variables.items())
+        options = " ".join(made.argv[made.argv.index("--dtype") :])
+        lines = [f"{INTRODUCTION}Options: `{options}`\nEnvironment: `{environment}`\n"]
         with running(real) as server:
             lines += record(server, requests(), exact=True)
             metrics = exchange(server.port, "/metrics").partition(b"\r\n\r\n")[2]

@@ -2,9 +2,8 @@
 
 import pytest
 
-from tests.real import vllm_server
 from tests.real.raw_exchange import body_chunks, events, exchange, status, token_choices
-from tests.real.vllm_server import MODEL, Real, VllmError, VllmServer
+from tests.real.vllm_server import MODEL, VllmServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -64,8 +63,3 @@ def test_an_unknown_model_is_404(vllm: VllmServer) -> None:
     raw = stream(vllm, FRANCE, model="unknown")
     assert status(raw) == 404
     assert b"text/event-stream" not in raw
-
-
-def test_a_server_that_cannot_start_says_why_and_leaves_nothing(real: Real) -> None:
-    with pytest.raises(VllmError, match=r"(?s)ended with code 2 before.*no-such-option"):
-        vllm_server.start(real, extra=["--no-such-option"])

@@ -1,0 +1,89 @@
+"""The mission, for real and in small: SmolLM2 at full precision, AWQ and INT8, loaded, asked and compared."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server import environments, quantize
+from tests.real.vllm_server import Real
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGINE = "{enforce-eager: true, max-model-len: 2048}"
+QUANTIZED = f"""
+servers:
+  - {{name: bf16, profile: baseline, options: {ENGINE}}}
+  - {{name: awq, profile: awq, options: {ENGINE}}}
+  - {{name: int8, profile: int8, options: {ENGINE}}}
+load: {{loop: closed, users: 1, duration_s: 15, warmup_s: 2, workers: 1}}
+workload: {{prompt_words: 40, max_tokens: 16, options: [--ignore-eos]}}
+sla:
+  name: in small
+  objectives: [error_rate < 50 %]
+  quality: [ppl_ratio <= 2, top1 >= 60 %, empty_rate <= 50 %]
+"""
+TRANSFORMERS = f"""
+servers:
+  - {{name: vllm, profile: baseline, model: tiny, options: {ENGINE}}}
+  - {{name: transformers, profile: transformers, model: tiny}}
+load: {{loop: closed, users: 1, duration_s: 8, warmup_s: 1, workers: 1}}
+workload: {{prompt_words: 40, max_tokens: 16}}
+sla: {{name: in small, objectives: [error_rate < 50 %]}}
+"""
+
+
+def experiment(folder: Path, text: str) -> dict[str, Any]:
+    (folder / "experiment.yaml").write_text(text)
+    words = (
+        "-m",
+        "tokenswarm",
+        "run",
+        str(folder / "experiment.yaml"),
+        "--out",
+        str(folder / "out"),
+        "--json",
+    )
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=1800, check=False
+    )
+    assert done.returncode in {0, 4}, done.stderr[-3000:]
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def meta(folder: Path, name: str) -> dict[str, Any]:
+    return json.loads((folder / "out" / name / "run.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_quantized_models_are_loaded_asked_and_compared(real: Real, tmp_path: Path) -> None:
+    assert real.python.exists()
+    for recipe, environment in (("awq", "autoawq"), ("int8", "llm-compressor")):
+        environments.install(environment, print)
+        quantize.quantize("smollm2", recipe, say=print)
+    found = experiment(tmp_path, QUANTIZED)
+    assert not found["comparison"]["simulated"]
+    assert {name: one["status"] for name, one in found["quality"].items()} == {"awq": "PASS", "int8": "PASS"}
+    print("\n".join(found["said"]))
+    for name in ("bf16", "awq", "int8"):
+        run = meta(tmp_path, name)
+        assert run["server"]["kernel_ok"], run["server"]["kernels"]
+        assert run["server"]["ready_s"] > 1
+        assert run["server"]["memory_mb"] > 300
+        assert run["experiment"] == {"server": name, "baseline": "bf16", "level": 1, "block": 1}
+        assert run["accounting"]["records"] >= 3
+        print(name, run["server"]["kernels"], run["server"]["ready_s"], run["server"]["memory_mb"])
+    assert any("awq" in sentence and "bf16" in sentence for sentence in found["said"])
+    assert (tmp_path / "out" / "report.pdf").stat().st_size > 10_000
+
+
+def test_transformers_is_compared_with_vllm(real: Real, tmp_path: Path) -> None:
+    assert real.python.exists()
+    environments.install("transformers", print)
+    found = experiment(tmp_path, TRANSFORMERS)
+    assert [run["name"] for run in found["runs"]] == ["vllm", "transformers"]
+    assert meta(tmp_path, "transformers")["accounting"]["records"] >= 3
+    assert any("transformers" in sentence for sentence in found["said"])

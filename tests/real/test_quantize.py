@@ -1,0 +1,172 @@
+"""The quantizers, for real, on the first two layers of SmolLM2: small, but weights that were trained.
+
+AutoAWQ's bug needs them: it scales weights by the sizes of their channels, and random ones are all alike.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server import checkpoints, environments, making, models, programs, quantize
+from server.errors import ServerError, UsageError
+from tests.real.vllm_server import Real
+
+ROOT = Path(__file__).resolve().parents[2]
+CUT = Path(__file__).with_name("first_layers.py")
+LAYERS = 2
+FEW: dict[str, Any] = {"samples": 2, "sequence": 64}
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def source(real: Real, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model to quantize; `real` is asked for so that an unsupported machine skips."""
+    assert real.python.exists()
+    python = environments.install("autoawq")
+    environments.install("llm-compressor")
+    folder = tmp_path_factory.mktemp("models") / "two-layers"
+    whole = models.resolve("smollm2").path
+    assert whole is not None
+    programs.run([python, CUT, whole, folder, str(LAYERS)], folder.with_suffix(".log"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mended(source: Path) -> Path:
+    return quantize.quantize(str(source), "awq", out=source.with_name("awq"), **FEW)
+
+
+def error(folder: Path) -> dict[str, Any]:
+    return checkpoints.record(folder)["weight_error"]  # type: ignore[no-any-return]
+
+
+def test_awq_mended(mended: Path, source: Path) -> None:
+    found = error(mended)
+    print(f"\nawq: weights differ by {found['mean']:.3f}, worst {found['worst']:.3f}")
+    assert len(found["layers"]) == 7 * LAYERS
+    assert 0.08 < found["mean"] < 0.15
+    assert found["worst"] < 0.3
+    config = json.loads((mended / "config.json").read_text())
+    assert config["quantization_config"]["group_size"] == 64, "128 does not divide 576"
+    assert config.items() >= json.loads((source / "config.json").read_text()).items()
+    small = (mended / "model.safetensors").stat().st_size
+    assert small < (source / "model.safetensors").stat().st_size
+
+
+def test_awq_as_it_is_multiplies_scales_in_twice(source: Path) -> None:
+    """Keep the proof of the bug: when it goes, the mending may go as well."""
+    broken = quantize.quantize(
+        str(source), "awq", out=source.with_name("broken"), samples=1, sequence=16, keep_bug=True
+    )
+    found = error(broken)
+    print(f"\nawq with its bug: weights differ by {found['mean']:.3f}, worst {found['worst']:.3f}")
+    assert found["mean"] > 0.3
+    assert found["worst"] > 0.5
+    assert checkpoints.record(broken)["settings"]["keep_bug"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "least", "most"),
+    [("awq-ct", 0.08, 0.15), ("int8", 0.004, 0.015), ("fp8", 0.02, 0.035), ("nvfp4", 0.08, 0.15)],
+)
+def test_llm_compressor(source: Path, recipe: str, least: float, most: float) -> None:
+    said: list[str] = []
+    folder = quantize.quantize(str(source), recipe, out=source.with_name(recipe), say=said.append, **FEW)
+    found = error(folder)
+    print(f"\n{recipe}: weights differ by {found['mean']:.4f}, worst {found['worst']:.4f}")
+    assert least < found["mean"] < most
+    told = [line for line in said if line.startswith("layer ")]
+    assert len(told) == (LAYERS if quantize.recipes.find(recipe).calibrated else 0)
+
+
+def test_a_checkpoint_is_made_once(mended: Path, source: Path) -> None:
+    before = (mended / "model.safetensors").stat().st_mtime_ns
+    said: list[str] = []
+    assert quantize.quantize(str(source), "awq", out=mended, say=said.append, **FEW) == mended
+    assert said == []
+    assert (mended / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_broken_weights_are_no_checkpoint(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let the bug in without saying so: the check of the saved weights must find it."""
+    command = quantize._command
+    monkeypatch.setattr(quantize, "_command", lambda *given: [*command(*given), "--keep-bug"])
+    with pytest.raises(ServerError, match=r"awq: found weights that differ by 0\.\d\d of their size"):
+        quantize.quantize(str(source), "awq", out=tmp_path / "out", samples=1, sequence=16)
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_tokens_are_counted_before_the_model_is_loaded(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("word " * 300)
+    said: list[str] = []
+    with pytest.raises(UsageError) as caught:
+        quantize.quantize(
+            str(source),
+            "awq",
+            calibration=tmp_path / "a.txt",
+            samples=10,
+            sequence=64,
+            out=tmp_path / "out",
+            say=said.append,
+        )
+    assert "found 301 tokens, 4 samples of 64; expected at least 10 samples (640 tokens)" in str(caught.value)
+    assert said == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_killed_in_the_middle_it_leaves_no_checkpoint(source: Path, tmp_path: Path) -> None:
+    """End the front door with SIGKILL after the first layer: nothing is found, nothing goes on."""
+    out = tmp_path / "out"
+    program = (
+        "import sys, pathlib; from server import quantize;"
+        "quantize.quantize(sys.argv[1], 'awq', out=pathlib.Path(sys.argv[2]), samples=2, sequence=64,"
+        " say=lambda line: print(line, flush=True))"
+    )
+    argv = [sys.executable, "-c", program, str(source), str(out)]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        seen = next((line for line in process.stdout if line.startswith("layer 1/2")), None)
+        assert seen, "it ended before it had done a layer"
+        process.kill()
+    assert not out.exists()
+    assert (tmp_path / ".out.partial").exists(), "it had begun"
+    assert not users_of(tmp_path), "the quantizer went on alone"
+    again = quantize.quantize(str(source), "awq", out=out, **FEW)
+    assert (again / making.MARKER).is_file()
+    assert not (tmp_path / ".out.partial").exists()
+    assert 0.08 < error(again)["mean"] < 0.15
+
+
+def users_of(folder: Path) -> list[str]:
+    """Return the command lines of the processes that were given a path in the folder."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it ended meanwhile
+            continue
+        if str(folder) in line and "pytest" not in line:
+            found.append(line)
+    return found
+
+
+def test_a_model_of_a_hub_is_taken_from_where_it_was_downloaded(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshots = tmp_path / "hub" / "models--org--little" / "snapshots"
+    snapshots.mkdir(parents=True)
+    (snapshots / commit).symlink_to(source)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    out = quantize.quantize("org/little", "int8", revision=commit, out=tmp_path / "out")
+    assert checkpoints.record(out)["source"]["revision"] == commit
+    other = commit[::-1]
+    with pytest.raises(ServerError, match="org/little"):
+        quantize.quantize("org/little", "int8", revision=other, out=tmp_path / "other")
