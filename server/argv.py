@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from server.profiles import Profile
+from server.profiles import Profile, changed
 
 DRAIN_S = 25
 """How long an engine may finish what is running after SIGTERM."""
@@ -37,6 +37,8 @@ class Command:
 
 def command(profile: Profile, place: Place) -> Command:
     """Return the command line of a profile."""
+    if Path(place.model).is_absolute():  # a checkpoint made from a hub's model is a folder, and has no commit
+        profile = changed(profile, revision="")
     build = {"vllm": _vllm, "transformers": _transformers, "tensorrt-llm": _tensorrt, "sim": _sim}
     argv = [*build[profile.engine](profile, place), *arguments(profile.options)]
     variables = _variables(profile, place) | profile.variables

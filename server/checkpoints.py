@@ -66,8 +66,11 @@ def find(model: Model, recipe: str, spelled: str) -> Path:
     make = f"make it with: tokenswarm quantize {spelled} {recipe}"
     if not (folder / making.MARKER).is_file() or not (folder / RECORD).is_file():
         raise UsageError(f"no {recipe} checkpoint of {spelled}, {make}")
-    if model.path and record(folder)["source"]["fingerprint"] != fingerprint(model.path):
+    source = record(folder)["source"]
+    if model.path and source["fingerprint"] != fingerprint(model.path):
         raise UsageError(f"{folder} was made from other weights than {model.path} has now, {make}")
+    if not model.path and source["revision"] != model.revision:
+        raise UsageError(f"{folder} was made from {source['revision']}, expected {model.revision}, {make}")
     return folder
 
 

@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from server import argv, environments, machine, models, quantize
+from server import argv, checkpoints, environments, machine, models
 from server.errors import UsageError
 from server.making import Say
 from server.profiles import Profile
@@ -51,8 +51,14 @@ def _program(profile: Profile, here: machine.Machine) -> str:
 
 
 def _weights(profile: Profile, model: models.Model) -> Path | str:
-    if model.path is None:
+    """Return what to serve: our checkpoint of the model, or the model itself if it is quantized already.
+
+    Of a model on a hub that cannot be seen here, and without a checkpoint of ours it is taken for one; the
+    kernels that the engine names will tell.
+    """
+    recipe = profile.quantization
+    if not recipe or model.quantization:
+        return model.path or model.hub
+    if model.path is None and not checkpoints.place(model, recipe).exists():
         return model.hub
-    if not profile.quantization or model.quantization:
-        return model.path
-    return quantize.checkpoint(profile.model, profile.quantization)
+    return checkpoints.find(model, recipe, profile.model)

@@ -14,7 +14,7 @@ from typing import Any
 from analysis import sla as slas
 from analysis.quality import QualityVerdict
 from server.making import Say
-from tokenswarm import quality
+from tokenswarm import TokenswarmError, quality
 from tokenswarm.experiment import Experiment, Run
 from tokenswarm.measuring import Up
 
@@ -30,13 +30,21 @@ class Gate:
         self._say = say
         self._asked: dict[str, Up] = {}
         self._floor: tuple[Path, str] | None = None
+        self.unasked: dict[str, str] = {}  # servers whose quality stays unknown, and why
 
     def __call__(self, run: Run, up: Up) -> None:
-        """Ask a server that is up, if it was not asked before. Raises TokenswarmError."""
-        name = run.server.name
+        """Ask a server that is up, if it was not asked before; one that cannot answer is noted, no more."""
+        try:
+            self._ask_once(run.server.name, up)
+        except TokenswarmError as error:
+            self.unasked[run.server.name] = str(error)
+
+    def _ask_once(self, name: str, up: Up) -> None:
+        if name in self.unasked or self._base in self.unasked:
+            return
         if name not in self._asked:
-            self._asked[name] = up
             self._ask(up, name)
+            self._asked[name] = up
             if name == self._base and self._blocks == 1:
                 self._ask_again(up, quality.SAME_PROCESS)
         elif name == self._base and self._floor is None and self._asked[name] is not up:

@@ -58,11 +58,13 @@ class Conclusion(NamedTuple):
     said: list[str]
     comparison: compare.Comparison | None
     quality: dict[str, QualityVerdict]
+    unasked: dict[str, str]  # servers whose quality is limited but unknown, and why
 
     @property
     def status(self) -> str:
         """The worst of all: speed without quality is no PASS."""
         found = [one.status for one in self.verdicts] + [one.status for one in self.quality.values()]
+        found += ["INCONCLUSIVE"] if self.unasked else []
         return min(found, key=SEVERITY.index)
 
     @property
@@ -81,6 +83,7 @@ class Conclusion(NamedTuple):
             "said": self.said,
             "comparison": self.comparison.to_json() if self.comparison else None,
             "quality": {name: one.to_json() for name, one in self.quality.items()},
+            "unasked": self.unasked,
         }
 
 
@@ -89,6 +92,7 @@ def conclude(
     by: slas.Sla,
     out: Path | None,
     quality: dict[str, QualityVerdict] | None = None,
+    unasked: dict[str, str] | None = None,
 ) -> Conclusion:
     """Judge runs and write what belongs beside them: verdict.json and junit.xml; with `out`, reports.
 
@@ -98,21 +102,21 @@ def conclude(
     judged = [_judge(directory, by) for directory in directories]
     verdicts = [found for _, found in judged]
     if not out:
-        return Conclusion(verdicts, [], None, {})
+        return Conclusion(verdicts, [], None, {}, {})
     for directory, pair in zip(directories, judged, strict=True):
         report.write_report([pair], directory)
     if len(judged) == 1:
-        return Conclusion(verdicts, [], None, {})
+        return Conclusion(verdicts, [], None, {}, {})
     plain = {name: one.to_json() for name, one in (quality or {}).items()}
     try:
         comparison = compare.compare(judged)
     except ComparisonError as error:
         if len(judged) == report.MAX_RUNS:
             report.write_report(judged, out)
-        return Conclusion(verdicts, [f"not compared: {error}"], None, quality or {})
+        return Conclusion(verdicts, [f"not compared: {error}"], None, quality or {}, unasked or {})
     report.write_comparison(comparison, judged, plain or None, out)
     said = sentences.sentences(comparison, plain or None)
-    return Conclusion(verdicts, said, comparison, quality or {})
+    return Conclusion(verdicts, said, comparison, quality or {}, unasked or {})
 
 
 def _judge(directory: Path, by: slas.Sla) -> tuple[rundir.Run, verdict.Verdict]:

@@ -15,7 +15,7 @@ from tokenswarm.tables import Progress
 def run(plan: Experiment, path: Path, sla: slas.Sla, out: Path, console: Console) -> judging.Conclusion:
     """Do an experiment; what was measured is judged, whatever became of the rest.
 
-    Raises TokenswarmError if a run could not begin or a server could not be asked.
+    Raises TokenswarmError if a run could not begin.
     """
     directories: list[Path] = []
     failure: TokenswarmError | None = None
@@ -31,7 +31,7 @@ def run(plan: Experiment, path: Path, sla: slas.Sla, out: Path, console: Console
             failure = error
     if not directories:
         raise failure or TokenswarmError("interrupted before the first run", 130)
-    found = judging.conclude(directories, sla, out, gate.judge(sla))
+    found = judging.conclude(directories, sla, out, gate.judge(sla), gate.unasked)
     if failure:
         raise failure
     return found

@@ -98,6 +98,8 @@ def conclusion(found: Any, console: Console) -> None:
         text = Text(f"{name}: quality ")
         text.append(quality.status, style=STYLES[quality.status])
         console.print(text.append(": " + "; ".join(quality.reasons)), soft_wrap=True)
+    for name, reason in found.unasked.items():
+        console.print(Text(f"{name}: quality not judged: {reason}"), style="yellow", soft_wrap=True)
     for sentence in found.said:
         console.print(Text(sentence), soft_wrap=True)
 
