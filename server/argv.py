@@ -33,6 +33,7 @@ class Command:
     variables: dict[str, str]
     model: str = ""  # what requests call it
     port: int = 0
+    host: str = "127.0.0.1"
 
 
 def command(profile: Profile, place: Place) -> Command:
@@ -42,7 +43,7 @@ def command(profile: Profile, place: Place) -> Command:
     build = {"vllm": _vllm, "transformers": _transformers, "tensorrt-llm": _tensorrt, "sim": _sim}
     argv = [*build[profile.engine](profile, place), *arguments(profile.options)]
     variables = _variables(profile, place) | profile.variables
-    return Command(tuple(argv), variables, place.name, place.port)
+    return Command(tuple(argv), variables, place.name, place.port, place.host)
 
 
 def arguments(options: dict[str, Any]) -> Iterator[str]:

@@ -18,10 +18,10 @@ from server.argv import DRAIN_S, Command
 from server.errors import ServerError
 from server.making import Say
 
-GUARDIAN = Path(guardian.__file__)
 GRACE_S = DRAIN_S + 5
 READY_LIMIT_S = 1800  # a large model may have to be fetched first
 TAIL = 15
+PATIENCE = 20  # answers "500" before it is given up: what fails always will not mend itself
 
 
 class StartError(ServerError):
@@ -48,7 +48,8 @@ class Server:
     def ended(self) -> str | None:
         """Return why it is not running any more, or None if it is."""
         code = self.process.poll()
-        return None if code is None else enginelog.failure(_lines(self.log), code)
+        lines = _lines(self.log)  # once it was ready, only the end of them can say why it is not
+        return None if code is None else enginelog.failure(lines[-100 if self.ready_s else 0 :], code)
 
     def stop(self) -> None:
         """End it: requests that are running may finish, then every process of it is gone."""
@@ -82,21 +83,22 @@ def start(
     Raises StartError if they never do, ServerError if the port is taken already: what answers there would
     pass for ours.
     """
-    free_port(command.port, exact=True)
+    free_port(command.port, command.host, exact=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - arguments as a list
-            [sys.executable, "-I", "-S", str(GUARDIAN), str(GRACE_S), *command.argv],
+            programs.guarded(command.argv, GRACE_S),
             stdin=subprocess.PIPE,  # closes when we are gone, and then the guardian ends the engine
             stdout=output,
             stderr=subprocess.STDOUT,
             env=_variables(command),
             start_new_session=True,  # Ctrl-C comes to us alone
         )
-    server = Server(process, f"http://127.0.0.1:{command.port}", command.model, log)
+    host = "127.0.0.1" if command.host == "0.0.0.0" else command.host  # noqa: S104 - everywhere is here, too
+    server = Server(process, f"http://{host}:{command.port}", command.model, log)
     try:
-        _wait_until_ready(server, command.port, say, began, limit_s)
+        _wait_until_ready(server, (host, command.port), say, began + limit_s)
     except BaseException:  # Ctrl-C too: nothing may be left
         server.stop()
         raise
@@ -141,7 +143,7 @@ def _lines(log: Path) -> list[str]:
     return log.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
-def _wait_until_ready(server: Server, port: int, say: Say, began: float, limit_s: float) -> None:
+def _wait_until_ready(server: Server, address: tuple[str, int], say: Say, deadline: float) -> None:
     """Health comes before the model is listed, and neither proves that the engine can answer."""
     named = {"model": server.model, "max_tokens": 1}
     chat = named | {"messages": [{"role": "user", "content": "Hi"}]}
@@ -150,18 +152,19 @@ def _wait_until_ready(server: Server, port: int, say: Say, began: float, limit_s
         ("GET", "/v1/models", None),
         ("POST", "/v1/chat/completions", chat),
     ]
-    said = ""
+    said, broken = "", 0
     while steps:
         method, path, body = steps[0]
-        status, answer = _ask(port, method, path, body)
+        status, answer = _ask(address, method, path, body)
+        broken += status == 500
         if server.process.poll() is not None:
             raise StartError(server.ended() or "", _lines(server.log)[-TAIL:])
         if status == 200:
             del steps[0]
         elif body is chat and status == 400:  # a model without a chat template
             steps[0] = ("POST", "/v1/completions", named | {"prompt": "Hi"})
-        elif time.monotonic() - began > limit_s or (body and 400 <= status < 500):
-            reason = f"{method} {path} gave {answer}, expected 200 within {limit_s:.0f} s"
+        elif time.monotonic() > deadline or (body and 400 <= status < 500) or broken > PATIENCE:
+            reason = f"{method} {path} gave {answer}, expected 200 in time"
             raise StartError(f"did not become ready: {reason}", _lines(server.log)[-TAIL:])
         else:
             said = _say_what_it_does(server.log, said, say)
@@ -176,9 +179,11 @@ def _say_what_it_does(log: Path, said: str, say: Say) -> str:
     return now
 
 
-def _ask(port: int, method: str, path: str, body: Mapping[str, object] | None) -> tuple[int, str]:
+def _ask(
+    address: tuple[str, int], method: str, path: str, body: Mapping[str, object] | None
+) -> tuple[int, str]:
     """Return the status and what was said, (0, reason) where nothing answered."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection = http.client.HTTPConnection(*address, timeout=120)
     try:
         text = None if body is None else json.dumps(body)
         key = os.environ.get("VLLM_API_KEY")  # what an engine that inherits it will ask for

@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from server import argv, checkpoints, environments, machine, models
+from server import argv, checkpoints, environments, machine, model_folder, models, recipes
 from server.errors import UsageError
 from server.making import Say
 from server.profiles import Profile
@@ -32,7 +32,9 @@ def place(
     program = _program(profile, here)
     model = models.resolve(profile.model, profile.revision, say)
     path = str(_weights(profile, model))
-    name = path if profile.engine == "transformers" else model.name  # it knows a folder by its path only
+    name = model.name
+    if profile.engine == "transformers":  # knows a model only by what it was started with
+        name = path if model.path else f"{path}@{model.revision}"
     return argv.Place(program, path, name, port, host, here.device)
 
 
@@ -57,8 +59,26 @@ def _weights(profile: Profile, model: models.Model) -> Path | str:
     kernels that the engine names will tell.
     """
     recipe = profile.quantization
-    if not recipe or model.quantization:
+    if model.quantization:
+        _refuse_others(profile, model)
+        return model.path or model.hub
+    if not recipe:
         return model.path or model.hub
     if model.path is None and not checkpoints.place(model, recipe).exists():
         return model.hub
     return checkpoints.find(model, recipe, profile.model)
+
+
+def _refuse_others(profile: Profile, model: models.Model) -> None:
+    """Refuse a quantized folder under a profile that says otherwise: its figures would be another's."""
+    found = model_folder.look(model.path)["quantization_config"] if model.path else {}
+    recipe = recipes.RECIPES.get(profile.quantization)
+    if recipe and all(
+        found.get(name) == recipe.expected[name]
+        for name in ("quant_method", "format")
+        if name in recipe.expected
+    ):
+        return
+    wanted = profile.quantization or "full precision"
+    form = " ".join(str(found[name]) for name in ("quant_method", "format") if name in found)
+    raise UsageError(f"profile {profile.name}: found weights in {form} in {model.path}, expected {wanted}")

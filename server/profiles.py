@@ -9,6 +9,7 @@ The built-in profiles are in profiles.yaml; a file of the same form adds more or
       variables: {OMP_NUM_THREADS: "2"}
 """
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -21,14 +22,14 @@ from msgspec import Meta
 from server.errors import UsageError
 
 BUILT_IN = Path(__file__).with_name("profiles.yaml")
-SECRETS = {
-    "api-key",
-    "vllm-api-key",
-    "hf-token",
-    "hugging-face-hub-token",
-    "openai-api-key",
-    "tokenswarm-api-key",
-}
+OURS = {"host", "port", "model", "revision", "served-model-name", "served_model_name"}
+"""Options that we set ourselves: a second one would win over ours."""
+
+SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
+"""How the names of variables end whose values no file and no process list may show."""
+
+INSTEAD = ": keys belong into this program's environment, which engines inherit (VLLM_API_KEY, HF_TOKEN)"
+
 Name = Annotated[str, Meta(pattern=r"^\w[\w.-]*$")]
 
 
@@ -65,19 +66,24 @@ def changed(profile: Profile, **new: Any) -> Profile:
     for field in ("options", "variables"):
         new[field] = getattr(profile, field) | (new.get(field) or {})
     made = msgspec.structs.replace(profile, **new)
-    refuse_secrets(made, f"profile {profile.name}")
+    refuse(made, f"profile {profile.name}")
     return made
 
 
-def refuse_secrets(profile: Profile, where: str) -> None:
-    """Raise UsageError where a secret stands in a profile: command lines and files are read by others."""
-    for field in ("options", "variables"):
-        for name in getattr(profile, field):
-            if name.lower().replace("_", "-") in SECRETS:
-                raise UsageError(
-                    f"{where}: {field}: found {name}, a secret; expected it in this program's environment,"
-                    " which engines inherit: VLLM_API_KEY, HF_TOKEN"
-                )
+def refuse(profile: Profile, where: str) -> None:
+    """Raise UsageError where a profile sets what is not its to set: our own options, or secrets."""
+    for name, value in profile.options.items():
+        if name in OURS:
+            raise UsageError(f"{where}: options: found {name}, which is not the engine's to be told here")
+        if name.replace("_", "-") in {"api-key", "hf-token"}:
+            raise UsageError(f"{where}: options: found {name}, a secret{INSTEAD}")
+        if value is None:
+            raise UsageError(f"{where}: options: found nothing for {name}, expected a value")
+    for name in profile.variables:
+        if SECRET.search(name):
+            raise UsageError(f"{where}: variables: found {name}, a secret{INSTEAD}")
+        if name == "VLLM_SERVER_DEV_MODE":
+            raise UsageError(f"{where}: variables: found {name}, which is set where we listen on loopback")
 
 
 @cache
@@ -112,5 +118,5 @@ def _profile(where: str, name: str, entry: dict[str, Any], known: Mapping[str, P
         profile = msgspec.convert(whole | entry | {"name": name}, Profile)
     except msgspec.ValidationError as error:
         raise UsageError(f"{where}: {error}") from None
-    refuse_secrets(profile, where)
+    refuse(profile, where)
     return profile

@@ -1,19 +1,17 @@
 """Run a program in an engine's own environment: it sees nothing of ours, and leaves nothing behind."""
 
-import contextlib
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from server import guardian
 from server.errors import ServerError
 from server.making import Say
 
-PR_SET_PDEATHSIG = 1
+GUARDIAN = Path(guardian.__file__)
 PROGRESS = "progress: "
 OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 OFFLINE = {"HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
@@ -25,10 +23,9 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return kept | OFFLINE | dict(more or {})
 
 
-def die_with_parent(number: int = signal.SIGKILL) -> None:
-    """Ask the kernel to end this process when its parent ends; to be called in the child."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number))
+def guarded(argv: Sequence[str | Path], grace_s: float) -> list[str]:
+    """Return the command line that runs a program under the guardian, which lives as long as its stdin."""
+    return [sys.executable, "-I", "-S", str(GUARDIAN), str(grace_s), *map(str, argv)]
 
 
 def run(  # noqa: PLR0913 - two ways to follow it, and its bounds; all but two have a default
@@ -43,26 +40,25 @@ def run(  # noqa: PLR0913 - two ways to follow it, and its bounds; all but two h
     """Run a program to its end and return what it printed; all of it is in `log`, too.
 
     Lines that begin with "progress: " go to `say` as they come, every line goes to `each`. Raises ServerError
-    with the program's most telling line if it fails or runs past `limit_s`; then, and on Ctrl-C, its whole
-    process group is ended.
+    with the program's most telling line if it fails or runs past `limit_s`; then, on Ctrl-C, and
+    however we end, all its processes are ended.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
     name = Path(argv[0]).name
     with log.open("w", encoding="utf-8") as kept:
         process = subprocess.Popen(  # noqa: S603 - arguments as a list
-            [str(argument) for argument in argv],
-            stdin=subprocess.DEVNULL,
+            guarded(argv, grace_s=0),
+            stdin=subprocess.PIPE,  # closes when we are gone
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
             env=environment(variables),
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call
         )
         late = threading.Event()
-        timer = threading.Timer(limit_s, _too_late, (late, process.pid))
+        timer = threading.Timer(limit_s, _too_late, (late, process))
         timer.start()
         try:
             for line in process.stdout or ():
@@ -75,8 +71,7 @@ def run(  # noqa: PLR0913 - two ways to follow it, and its bounds; all but two h
             code = process.wait()
         finally:
             timer.cancel()
-            _end_group(process.pid)
-            process.wait()
+            _end(process)
     if late.is_set():
         raise ServerError(f"{name} ran past {limit_s:.0f} s (see {log})")
     if code:
@@ -93,11 +88,13 @@ def telling(lines: Sequence[str]) -> str:
     return spoken[-1] if spoken else "it printed nothing"
 
 
-def _end_group(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.stdin:
+        process.stdin.close()
+    process.terminate()  # the guardian; it ends the rest
+    process.wait()
 
 
-def _too_late(late: threading.Event, group: int) -> None:
+def _too_late(late: threading.Event, process: subprocess.Popen[str]) -> None:
     late.set()
-    _end_group(group)
+    process.terminate()

@@ -113,7 +113,7 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
 
 def test_one_that_never_answers_is_given_up(tmp_path: Path) -> None:
     began = time.monotonic()
-    with pytest.raises(StartError, match=r"did not become ready: GET /health gave .*refused.* within 1 s"):
+    with pytest.raises(StartError, match=r"did not become ready: GET /health gave .*refused.* in time"):
         launch.start(program("import time; time.sleep(60)"), tmp_path / "log", limit_s=1)
     assert time.monotonic() - began < 10
 

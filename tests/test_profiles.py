@@ -105,6 +105,10 @@ def test_a_file_adds_profiles(tmp_path: Path) -> None:
         ("a: {like: b}", "like: found 'b', expected one of baseline, awq"),
         ("a: {like: awq, options: {api-key: x}}", "found api-key, a secret"),
         ("a: {like: awq, variables: {HF_TOKEN: x}}", "found HF_TOKEN, a secret"),
+        ("a: {like: awq, variables: {AWS_SECRET_ACCESS_KEY: x}}", "found AWS_SECRET_ACCESS_KEY, a secret"),
+        ("a: {like: awq, variables: {VLLM_SERVER_DEV_MODE: '1'}}", "found VLLM_SERVER_DEV_MODE"),
+        ("a: {like: awq, options: {host: 0.0.0.0}}", "found host, which is not"),
+        ("a: {like: awq, options: {max-num-seqs: }}", "found nothing for max-num-seqs"),
         ("../a: {like: awq}", "name"),
     ],
 )

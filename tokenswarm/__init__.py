@@ -15,4 +15,4 @@ class TokenswarmError(Exception):
         self.exit_code = exit_code
 
 
-EXIT_INTERNAL, EXIT_USAGE, EXIT_NOT_STARTED = 1, 2, 6
+EXIT_INTERNAL, EXIT_USAGE, EXIT_NOT_STARTED, EXIT_INTERRUPTED = 1, 2, 6, 130

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tokenswarm import EXIT_INTERNAL, EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
+from tokenswarm import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
 from tokenswarm.cli_serving import install, offline, quality, quantize, serve
 
 EXIT_HELP = """
@@ -230,7 +230,7 @@ def main() -> None:
         cli(standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -109,7 +109,10 @@ def _pairs(given: tuple[str, ...]) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         if not name or name.startswith("-"):
             raise TokenswarmError(f"-o: found {pair!r}, expected NAME=VALUE without dashes", EXIT_USAGE)
-        found[name] = yaml.safe_load(value) if equals else True
+        try:
+            found[name] = yaml.safe_load(value) if equals else True
+        except yaml.YAMLError:
+            raise TokenswarmError(f"-o: found {pair!r}, expected a value in YAML", EXIT_USAGE) from None
     return found
 
 

@@ -20,7 +20,7 @@ The file (YAML; every key but `servers` may be left out):
       warmup_s: 5
       workers: 2              # processes that send; 1 does without a master
       arrivals: poisson       # or constant
-      seed: 1                 # of the first block; each block has its own, the same for all servers
+      seed: 1                 # of the first run; each block and level has its own, all servers the same
     workload:
       endpoint: chat          # or completions
       model: ""               # the first that the server lists

@@ -9,7 +9,6 @@ one block, the same process is asked twice, and the verdict says so.
 """
 
 from pathlib import Path
-from typing import Any
 
 from analysis import sla as slas
 from analysis.quality import QualityVerdict
@@ -60,22 +59,15 @@ class Gate:
         return path
 
     def judge(self, sla: slas.Sla) -> dict[str, QualityVerdict]:
-        """Judge the candidates that were asked. Raises TokenswarmError."""
+        """Judge the candidates that were asked; what cannot be judged is noted as not asked."""
         base = self._folder / f"{self._base}.json.gz"
-        return {
-            name: quality.judge(
-                base, self._folder / f"{name}.json.gz", sla, self._made(name), floor=self._floor
-            )
-            for name in self._candidates
-            if name in self._asked and self._base in self._asked
-        }
-
-    def _made(self, name: str) -> Path:
-        folder = self._folder / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-
-def plain(verdicts: dict[str, QualityVerdict]) -> dict[str, Any]:
-    """Return verdicts as JSON, by candidate."""
-    return {name: verdict.to_json() for name, verdict in verdicts.items()}
+        found = {}
+        for name in self._candidates:
+            if name in self._asked and self._base in self._asked:
+                said, folder = self._folder / f"{name}.json.gz", self._folder / name
+                folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    found[name] = quality.judge(base, said, sla, folder, floor=self._floor)
+                except TokenswarmError as error:
+                    self.unasked[name] = str(error)
+        return found

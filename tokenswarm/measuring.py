@@ -4,7 +4,6 @@ import json
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 from server import launch, locate
 from server.errors import ServerError
+from server.making import Say
 from tokenswarm import EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError, serving
 from tokenswarm.experiment import Experiment, Run, profile_of, schedule
 from tokenswarm.processes import child, last_line
@@ -26,11 +26,23 @@ class Up(NamedTuple):
     url: str
     model: str  # what requests call its model; "" for the first that it lists
     facts: dict[str, Any] | None
+    ended: Callable[[], str | None] = lambda: None  # why it is not running any more, None if it is
 
 
 Show = Callable[[Progress], None]
 After = Callable[[Run, Up], None]
 """Called after each run while its server is still up."""
+
+
+def check(experiment: Experiment, say: Say) -> None:
+    """Look for all that the servers need before the first of them is loaded. Raises TokenswarmError."""
+    for server in experiment.servers:
+        if not server.url:
+            try:
+                locate.place(profile_of(server, experiment), say=say)
+            except ServerError as error:
+                refused = serving.refusal(error)
+                raise TokenswarmError(f"{server.name}: {refused}", refused.exit_code) from None
 
 
 def measure_all(experiment: Experiment, out: Path, show: Show, after: After) -> Iterator[Path]:
@@ -48,6 +60,9 @@ def measure_all(experiment: Experiment, out: Path, show: Show, after: After) -> 
                 stack.close()
                 up = stack.enter_context(_serving(experiment, run, directory, show))
             whole = _measure(experiment, run, up, directory, show)
+            reason = up.ended()
+            if reason:
+                show(Progress(run.name, 0, 1, {}, f"the server {reason} (see {directory / 'server.log'})"))
             _keep_facts(experiment, run, up, directory)
             yield directory
             if not whole:
@@ -71,19 +86,21 @@ def _serving(experiment: Experiment, run: Run, directory: Path, show: Show) -> I
             server = stack.enter_context(launch.serving(command, directory / "server.log", say=say))
         except ServerError as error:
             refused = serving.refusal(error)
-            raise TokenswarmError(f"{run.server.name}: {refused}", refused.exit_code) from None
-        yield Up(run.server.name, server.url, command.model, serving.facts(profile, command, server))
+            text = f"{run.server.name}: {refused} (see {directory / 'server.log'})"
+            raise TokenswarmError(text, refused.exit_code) from None
+        facts = serving.facts(profile, command, server)
+        yield Up(run.server.name, server.url, command.model, facts, server.ended)
 
 
 def _is_fresh(up: Up) -> bool:
     """Empty the prefix cache of a server that stays up; False where it must be started anew for that."""
     if up.facts is None or up.facts["profile"]["engine"] == "sim":
-        return True  # not ours to touch; and prompts differ from block to block
+        return True  # not ours to touch; and no two runs of a server have the same prompts
     asked = urllib.request.Request(up.url + "/reset_prefix_cache", method="POST")  # noqa: S310 - our own URL
     try:
         with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310 - as above
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.HTTPError):
+            return bool(answer.status == 200 and json.load(answer).get("success", True))
+    except (OSError, ValueError, AttributeError):
         return False
 
 
@@ -116,10 +133,16 @@ def _keep_facts(experiment: Experiment, run: Run, up: Up, directory: Path) -> No
         "block": run.block,
     }
     if up.facts is not None:
-        meta["server"] = up.facts
+        meta["server"] = up.facts | {"ended": up.ended()}
     draft = file.with_suffix(".json.part")
     draft.write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
     draft.replace(file)
+
+
+def seed_of(experiment: Experiment, run: Run) -> int:
+    """Return a run's seed: the same for all servers, another one for each block and level."""
+    levels = experiment.load.levels()
+    return experiment.load.seed + (run.block - 1) * len(levels) + levels.index(run.level)
 
 
 def locust_command(experiment: Experiment, run: Run, up: Up, directory: Path) -> list[str]:
@@ -134,7 +157,7 @@ def locust_command(experiment: Experiment, run: Run, up: Up, directory: Path) ->
         "--arrivals",
         load.arrivals,
         "--seed",
-        str(load.seed + run.block - 1),
+        str(seed_of(experiment, run)),
         "--scenario",
         workload.endpoint,
     ]

@@ -56,6 +56,11 @@ def compare(  # noqa: PLR0913 - three servers, and what to do with what they say
     is asked a second time. Raises TokenswarmError.
     """
     urls = {BASE: base_url, CANDIDATE: candidate_url, FLOOR: floor_url or base_url}
+    given = [url.rstrip("/") for url in (base_url, candidate_url, floor_url) if url]
+    if len(set(given)) < len(given):
+        raise TokenswarmError(
+            f"found one server twice in {', '.join(given)}, expected different ones", EXIT_USAGE
+        )
     try:
         served = {name: asking.look(url) for name, url in urls.items()}
         room = min(one.max_model_len for one in served.values())

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis import sla as slas
-from tokenswarm import TokenswarmError, judging, measuring, tables
+from tokenswarm import EXIT_INTERRUPTED, TokenswarmError, judging, measuring, tables
 from tokenswarm.experiment import Experiment, Run
 from tokenswarm.gate import Gate
 from tokenswarm.measuring import Up
@@ -24,14 +24,18 @@ def run(plan: Experiment, path: Path, sla: slas.Sla, out: Path, console: Console
         gate = Gate(plan, out / "quality", lambda line: show(Progress("", 0, 1, {}, line)))
         ask = gate if plan.sla and sla.quality and len(plan.servers) > 1 else _ask_nothing
         try:
+            measuring.check(plan, lambda line: show(Progress("", 0, 1, {}, line)))
             for directory in measuring.measure_all(plan, out, show, ask):
                 judging.keep_sla(plan, path, directory)
                 directories.append(directory)
         except TokenswarmError as error:
             failure = error
+        except KeyboardInterrupt:  # while a server starts, or is asked: what was measured is judged
+            failure = TokenswarmError("interrupted", EXIT_INTERRUPTED)
     if not directories:
-        raise failure or TokenswarmError("interrupted before the first run", 130)
-    found = judging.conclude(directories, sla, out, gate.judge(sla), gate.unasked)
+        raise failure or TokenswarmError("interrupted", EXIT_INTERRUPTED)
+    quality = gate.judge(sla)
+    found = judging.conclude(directories, sla, out, quality, gate.unasked)
     if failure:
         raise failure
     return found
