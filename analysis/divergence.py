@@ -11,6 +11,9 @@ the named ones leave. So the divergence KL(P||Q) is known only to lie between tw
   id that both name at the same position, a factor of e^D. As Q's conditional probabilities add up to one,
   the bucket's divergence is then at most D * tanh(D / 2). Without that supposition there is no upper bound:
   a single unnamed id may have any small probability.
+
+Where all probabilities were known (SmolLM2-135M, six texts, K = 20), the mean divergence lay between the two
+means: weights rounded to 8 bits 0.0045 < 0.0056 < 0.0095, to 4 bits 0.30 < 0.40 < 0.51.
 """
 
 from dataclasses import dataclass

@@ -206,10 +206,10 @@ def test_a_long_text_is_cut_where_there_is_little_room(base: str) -> None:
     assert [len(text.logprobs) for text in said.texts] == [len(text.tokens) for text in asked.texts]
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "", "http://"])
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "", "http://", "http://x:99999", "http://[::1"])
 def test_what_is_no_url_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(TokenswarmError, match="expected http://HOST") as raised:
-        quality.compare(url, url, tmp_path, default(), quiet)
+        quality.compare(url, "http://127.0.0.1:9", tmp_path, default(), quiet)
     assert raised.value.exit_code == 2
 
 
@@ -217,7 +217,7 @@ def test_a_server_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         TokenswarmError, match=r"^http://127.0.0.1:9/v1/models: cannot be reached \("
     ) as raised:
-        quality.compare("http://127.0.0.1:9", "http://127.0.0.1:9", tmp_path, default(), quiet)
+        quality.compare("http://127.0.0.1:9", "http://127.0.0.1:10", tmp_path, default(), quiet)
     assert raised.value.exit_code == 6
     assert "\n" not in str(raised.value)
 

@@ -20,10 +20,11 @@ from analysis import answers, quality
 from analysis import sla as slas
 from analysis.quality import Judged, Measure, QualityVerdict
 from analysis.verdict import write_atomically
-from server.errors import ServerError, UsageError
+from server.errors import ServerError
 from server.making import Say
 from server.quality import asking, questions
-from tokenswarm import EXIT_NOT_STARTED, EXIT_USAGE, TokenswarmError, judging, tables
+from tokenswarm import EXIT_USAGE, TokenswarmError, judging, tables
+from tokenswarm.serving import refusal
 
 BASE, CANDIDATE, FLOOR = (f"quality-{name}.json.gz" for name in ("base", "candidate", "floor"))
 VERDICT = "quality.json"
@@ -68,7 +69,7 @@ def compare(  # noqa: PLR0913 - three servers, and what to do with what they say
         for name, one in served.items():
             _keep(asking.ask(one, asked, _telling(name, say)), out / name)
     except ServerError as error:
-        raise _refused(error) from None
+        raise refusal(error) from None
     how = RESTARTED if floor_url else SAME_PROCESS
     return judge(out / BASE, out / CANDIDATE, sla, out, floor=(out / FLOOR, how))
 
@@ -86,7 +87,7 @@ def ask(url: str, path: Path, say: Say, *, like: Path | None = None) -> None:
             asked = questions.again(json.loads(gzip.decompress(like.read_bytes())))
         _keep(asking.ask(served, asked, say), path)
     except ServerError as error:
-        raise _refused(error) from None
+        raise refusal(error) from None
 
 
 def judge(
@@ -112,10 +113,6 @@ def judge(
     text = json.dumps(verdict.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(out / VERDICT, text.encode("utf-8", "replace"))
     return verdict
-
-
-def _refused(error: ServerError) -> TokenswarmError:
-    return TokenswarmError(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_NOT_STARTED)
 
 
 def _keep(said: dict[str, Any], path: Path) -> None:
@@ -167,7 +164,7 @@ def _cells(limit: Judged, measure: Measure) -> tuple[str | Text, ...]:
 def _writer(name: str) -> Callable[[float | None], str]:
     if name in slas.SHARES:
         return lambda value: "-" if value is None else f"{value * 100:.1f} %"
-    return lambda value: "-" if value is None else f"{value:.4f}" if value < 1e4 else f"{value:.3g}"
+    return lambda value: "-" if value is None else f"{value:.4f}" if value < 100 else f"{value:.3g}"
 
 
 def _kinds(verdict: QualityVerdict) -> Table:
@@ -175,8 +172,9 @@ def _kinds(verdict: QualityVerdict) -> Table:
     table.add_column("kind of text")
     for column in ("positions", "perplexity", "ratio", "KL, at least", "same likeliest"):
         table.add_column(column, justify="right")
+    shown = _writer("ppl_ratio")
     for kind in verdict.kinds:
-        cells = (f"{kind.positions:,}", f"{kind.ppl_base:.4g}", f"{kind.ppl_ratio:.4f}", f"{kind.kl:.4f}")
+        cells = (f"{kind.positions:,}", f"{kind.ppl_base:.4g}", shown(kind.ppl_ratio), shown(kind.kl))
         table.add_row(kind.kind, *cells, f"{kind.top1 * 100:.1f} %")
     return table
 
@@ -196,5 +194,6 @@ def _told(verdict: QualityVerdict) -> tuple[str, ...]:
         f"{found.loop_candidate:.0%}, empty {found.empty_base:.0%} -> {found.empty_candidate:.0%}, "
         f"cut at the token limit {found.cut_base:.0%} -> {found.cut_candidate:.0%}"
     )
-    floor = f"noise floor: the baseline against itself, {verdict.floor}; bounds are one-sided"
+    measured = "" if None in own else "the baseline against itself, "
+    floor = f"noise floor: {measured}{verdict.floor}; bounds are one-sided"
     return texts, free, floor

@@ -3,7 +3,7 @@
 import os
 import re
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import requests
 
@@ -29,13 +29,12 @@ class Api:
 
     def __init__(self, url: str) -> None:
         """Take a URL. Raises UsageError where it is none, or where the key holds what no header can."""
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise UsageError(f"URL: found {url!r}, expected http://HOST[:PORT] or https://HOST[:PORT]")
+        parts = _parts(url)
         plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
         self.url = plain.geturl().rstrip("/").removesuffix("/v1")
         self._headers = _key_header()
-        here = parts.hostname == "localhost" or parts.hostname.startswith("127.") or parts.hostname == "::1"
+        host = parts.hostname or ""
+        here = host in {"localhost", "::1"} or host.startswith("127.")
         self._proxies = {"http": "", "https": "", "all": ""} if here else None
 
     def get(self, path: str) -> Any:
@@ -70,6 +69,18 @@ class Api:
             return reply.json()
         except ValueError:
             raise ServerError(f"{where}: expected JSON, found {_line(reply.text)!r}") from None
+
+
+def _parts(url: str) -> SplitResult:
+    """Take a URL apart. Raises UsageError where it is none."""
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no port, half an IPv6 address
+        fits = False
+    if not fits:
+        raise UsageError(f"URL: found {url!r}, expected http://HOST[:PORT] or https://HOST[:PORT]")
+    return parts
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:

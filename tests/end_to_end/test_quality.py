@@ -42,9 +42,12 @@ def test_the_command_says_fail_and_why(tmp_path: Path) -> None:
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "sla.yaml").write_text("name: x\nquality: [ppl_ration <= 1]\n")
-    found = gate("http://127.0.0.1:9", "http://127.0.0.1:9", "--sla", str(tmp_path / "sla.yaml"))
+    found = gate("http://127.0.0.1:9", "http://127.0.0.1:10", "--sla", str(tmp_path / "sla.yaml"))
     assert found.returncode == 2
     assert "quality 1: found 'ppl_ration'" in found.stderr
     assert found.stderr.count("\n") == 1
-    nobody = gate("http://127.0.0.1:9", "http://127.0.0.1:9")
+    nobody = gate("http://127.0.0.1:9", "http://127.0.0.1:10")
     assert (nobody.returncode, nobody.stderr.count("\n")) == (6, 1)
+    twice = gate("http://127.0.0.1:9", "http://127.0.0.1:9/")
+    assert (twice.returncode, twice.stderr.count("\n")) == (2, 1)
+    assert "found one server twice" in twice.stderr

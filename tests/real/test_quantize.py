@@ -13,12 +13,13 @@ import pytest
 
 from server import checkpoints, environments, making, models, programs, quantize
 from server.errors import ServerError, UsageError
+from tests.real import small_hub
 from tests.real.vllm_server import Real
 
 ROOT = Path(__file__).resolve().parents[2]
 CUT = Path(__file__).with_name("first_layers.py")
 LAYERS = 2
-FEW: dict[str, Any] = {"samples": 2, "sequence": 64}
+FEW: dict[str, Any] = {"samples": 2, "sequence": 16}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
@@ -125,7 +126,7 @@ def test_killed_in_the_middle_it_leaves_no_checkpoint(source: Path, tmp_path: Pa
     out = tmp_path / "out"
     program = (
         "import sys, pathlib; from server import quantize;"
-        "quantize.quantize(sys.argv[1], 'awq', out=pathlib.Path(sys.argv[2]), samples=2, sequence=64,"
+        "quantize.quantize(sys.argv[1], 'awq', out=pathlib.Path(sys.argv[2]), samples=2, sequence=16,"
         " say=lambda line: print(line, flush=True))"
     )
     argv = [sys.executable, "-c", program, str(source), str(out)]
@@ -156,17 +157,20 @@ def users_of(folder: Path) -> list[str]:
     return found
 
 
-def test_a_model_of_a_hub_is_taken_from_where_it_was_downloaded(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("recipe", ["awq", "int8"], ids=["autoawq", "llm-compressor"])
+def test_a_model_of_a_hub_is_downloaded_at_its_commit(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    snapshots = tmp_path / "hub" / "models--org--little" / "snapshots"
-    snapshots.mkdir(parents=True)
-    (snapshots / commit).symlink_to(source)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    out = quantize.quantize("org/little", "int8", revision=commit, out=tmp_path / "out")
-    assert checkpoints.record(out)["source"]["revision"] == commit
-    other = commit[::-1]
-    with pytest.raises(ServerError, match="org/little"):
-        quantize.quantize("org/little", "int8", revision=other, out=tmp_path / "other")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (source / "consolidated.bin").write_bytes(b"the same weights once more, in another format")
+    with small_hub.hub("org/little", source) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        python = environments.python(quantize.recipes.find(recipe).environment)
+        model = models.resolve("org/little", small_hub.COMMIT)
+        folder = quantize._fetch(model, python, say=lambda _line: None)
+        assert checkpoints.fingerprint(folder) == checkpoints.fingerprint(source)
+        assert not (folder / "consolidated.bin").exists()
+        with pytest.raises(ServerError, match=r"^org/little: ") as caught:
+            quantize._fetch(models.resolve("org/little", "f" * 40), python, say=lambda _line: None)
+    assert "\n" not in str(caught.value)
