@@ -104,6 +104,8 @@ def _overall(
         concerned = [result for result in objectives if result.status == status]
         if concerned:
             return status, tuple(f"{result.text}: {result.reason}" for result in concerned)
+    if not objectives:
+        return INCONCLUSIVE, ("the SLA has no objectives, only limits of quality",)
     return PASS, (f"all {len(objectives)} objectives hold",)
 
 

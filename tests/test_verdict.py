@@ -480,3 +480,9 @@ def test_junit_has_a_case_per_objective_and_one_for_the_instrument(judged: Judge
     suite = ET.parse(write_junit(broken, tmp_path / "junit.xml")).getroot()[0]  # noqa: S314 - our own file
     assert suite.get("errors") == "1"
     assert suite[-1][0].get("type") == "INVALID"
+
+
+def test_an_sla_of_quality_alone_decides_nothing_about_a_run(judged: Judge) -> None:
+    found = judged(Load(), Sla("quality alone", ()))
+    assert (found.status, found.exit_code) == ("INCONCLUSIVE", 4)
+    assert found.reasons == ("the SLA has no objectives, only limits of quality",)

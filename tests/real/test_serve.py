@@ -79,7 +79,8 @@ def test_sigkill_of_the_front_door_leaves_nothing() -> None:
 def test_transformers_serves_what_vllm_replaces(real: Real) -> None:
     assert real.model.is_dir()
     with front_door("transformers") as (process, ready):
-        body = {"model": ready["model"], "messages": [{"role": "user", "content": "The capital of France?"}]}
+        asked = [{"role": "user", "content": "What is the capital of France?"}]
+        body = {"model": ready["model"], "messages": asked, "temperature": 0, "max_tokens": 40}
         answer = requests.post(ready["listening"] + "/v1/chat/completions", json=body, timeout=120).json()
         assert "Paris" in answer["choices"][0]["message"]["content"]
         engine = below(process)
