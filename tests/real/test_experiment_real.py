@@ -1,5 +1,6 @@
 """The mission, for real and in small: SmolLM2 at full precision, AWQ and INT8, loaded, asked and compared."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -51,12 +52,20 @@ def experiment(folder: Path, text: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=1800, check=False
     )
-    assert done.returncode in {0, 4}, done.stderr[-3000:]
+    assert done.returncode in {0, 4, 5}, done.stderr[-3000:]  # 5: engine and generator share few cores
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
 def meta(folder: Path, name: str) -> dict[str, Any]:
     return json.loads((folder / "out" / name / "run.json").read_text())  # type: ignore[no-any-return]
+
+
+def answered(folder: Path, name: str) -> int:
+    """Return how many requests of a run were answered; none may have failed."""
+    with (folder / "out" / name / "requests.csv").open(newline="") as file:
+        outcomes = [row["outcome"] for row in csv.DictReader(file)]
+    assert set(outcomes) == {"ok"}
+    return len(outcomes)
 
 
 def test_quantized_models_are_loaded_asked_and_compared(real: Real, tmp_path: Path) -> None:
@@ -74,7 +83,7 @@ def test_quantized_models_are_loaded_asked_and_compared(real: Real, tmp_path: Pa
         assert run["server"]["ready_s"] > 1
         assert run["server"]["memory_mb"] > 300
         assert run["experiment"] == {"server": name, "baseline": "bf16", "level": 1, "block": 1}
-        assert run["accounting"]["records"] >= 3
+        assert answered(tmp_path, name) >= 3
         print(name, run["server"]["kernels"], run["server"]["ready_s"], run["server"]["memory_mb"])
     assert any("awq" in sentence and "bf16" in sentence for sentence in found["said"])
     assert (tmp_path / "out" / "report.pdf").stat().st_size > 10_000
@@ -85,5 +94,5 @@ def test_transformers_is_compared_with_vllm(real: Real, tmp_path: Path) -> None:
     environments.install("transformers", print)
     found = experiment(tmp_path, TRANSFORMERS)
     assert [run["name"] for run in found["runs"]] == ["vllm", "transformers"]
-    assert meta(tmp_path, "transformers")["accounting"]["records"] >= 3
+    assert answered(tmp_path, "transformers") >= 3
     assert any("transformers" in sentence for sentence in found["said"])
