@@ -12,11 +12,11 @@ from tokenswarm import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = """
-servers: [{sim: baseline}, {name: other, sim: baseline}]
+servers: [{sim: baseline}, {name: other, sim: awq}]
 blocks: 2
 load: {loop: closed, users: 2, duration_s: 2, warmup_s: 1, workers: 1}
 workload: {prompt_words: 8, max_tokens: 8}
-sla: {name: small, objectives: [ttft p95 < 10 s]}
+sla: {name: small, objectives: [ttft p95 < 10 s], quality: [kl <= 2]}
 """
 
 
@@ -75,7 +75,8 @@ def test_help_lists_every_profile(
         assert f"  {name} " in found.stdout
 
 
-def test_mirrored_blocks_are_measured_and_compared(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_mirrored_blocks_are_measured_asked_and_compared(tmp_path: Path) -> None:
     (tmp_path / "experiment.yaml").write_text(BLOCKS)
     words = (
         "-m",
@@ -99,5 +100,8 @@ def test_mirrored_blocks_are_measured_and_compared(tmp_path: Path) -> None:
     assert len({ports[0], ports[1], ports[3]}) == 3
     assert all(sentence.startswith("SIMULATED") for sentence in found["said"])
     assert found["comparison"]
+    assert found["unasked"] == {}
+    assert found["quality"]["other"]["status"] == "PASS"
+    assert found["quality"]["other"]["floor"] == "restarted"
     for name in ("report.pdf", "comparison.json", "charts/comparison.png"):
         assert (tmp_path / "out" / name).stat().st_size > 100

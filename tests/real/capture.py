@@ -34,6 +34,10 @@ body of `GET /metrics` after these requests and the one-token chat that showed t
 edited. `python -m tests.real.capture` makes them again (answers at temperature 0 may differ between
 processors).
 
+`vllm-0.32-quality.json` holds what the quality gate asked it and what it answered
+(`python -m tests.real.capture_quality URL`); `vllm-0.32-log-*.txt` are logs of starts that failed: too little
+memory, an unknown architecture, a model that is nowhere. `argv.txt` is ours: the command lines of all profiles.
+
 Model: SmolLM2-135M-Instruct (Apache-2.0) in bfloat16, made by server/inside/convert_smollm2.py.
 """
 

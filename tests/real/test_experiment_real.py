@@ -1,4 +1,7 @@
-"""The mission, for real and in small: SmolLM2 at full precision, AWQ and INT8, loaded, asked and compared."""
+"""The mission, for real and in small: SmolLM2 at full precision, AWQ and INT8, loaded and compared.
+
+What quantization costs in quality is asked in test_quality.py.
+"""
 
 import csv
 import json
@@ -23,10 +26,7 @@ servers:
   - {{name: int8, profile: int8, options: {ENGINE}}}
 load: {{loop: closed, users: 1, duration_s: 15, warmup_s: 2, workers: 1}}
 workload: {{prompt_words: 40, max_tokens: 16, options: [--ignore-eos]}}
-sla:
-  name: in small
-  objectives: [error_rate < 50 %]
-  quality: [ppl_ratio <= 2, top1 >= 60 %, empty_rate <= 50 %]
+sla: {{name: in small, objectives: [error_rate < 50 %]}}
 """
 TRANSFORMERS = f"""
 servers:
@@ -68,14 +68,13 @@ def answered(folder: Path, name: str) -> int:
     return len(outcomes)
 
 
-def test_quantized_models_are_loaded_asked_and_compared(real: Real, tmp_path: Path) -> None:
+def test_quantized_models_are_loaded_and_compared(real: Real, tmp_path: Path) -> None:
     assert real.python.exists()
     for recipe, environment in (("awq", "autoawq"), ("int8", "llm-compressor")):
         environments.install(environment, print)
         quantize.quantize("smollm2", recipe, say=print)
     found = experiment(tmp_path, QUANTIZED)
     assert not found["comparison"]["simulated"]
-    assert {name: one["status"] for name, one in found["quality"].items()} == {"awq": "PASS", "int8": "PASS"}
     print("\n".join(found["said"]))
     for name in ("bf16", "awq", "int8"):
         run = meta(tmp_path, name)
