@@ -36,7 +36,7 @@ processors).
 
 `vllm-0.32-quality.json` holds what the quality gate asked it and what it answered
 (`python -m tests.real.capture_quality URL`); `vllm-0.32-log-*.txt` are logs of starts that failed: too little
-memory, an unknown architecture, a model that is nowhere. `argv.txt` is ours: the command lines of all profiles.
+memory, an unknown architecture, a model that is nowhere. `argv.txt` is ours: every profile's command line.
 
 Model: SmolLM2-135M-Instruct (Apache-2.0) in bfloat16, made by server/inside/convert_smollm2.py.
 """
