@@ -1,7 +1,6 @@
 """Run an experiment: start each server, load it, keep what is known of it beside the run."""
 
 import json
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -164,16 +163,10 @@ def locust_command(experiment: Experiment, run: Run, up: Up, directory: Path) ->
     command += ["--endpoint", workload.endpoint, "--model", workload.model or up.model]
     command += ["--prompt-words", str(workload.prompt_words), "--max-tokens", str(workload.max_tokens)]
     if load.workers > 1:
-        port = str(_free_port())
+        port = str(launch.free_port())
         command += ["--processes", str(load.workers), "--expect-workers-max-wait", "30"]
         command += ["--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]
     return command + workload.options
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _watch(
