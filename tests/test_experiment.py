@@ -94,5 +94,4 @@ def test_a_mistake_is_one_line(tmp_path: Path, text: str, words: str) -> None:
 @pytest.mark.parametrize("file", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_experiments_that_we_ship_can_be_read(file: Path) -> None:
     plan = experiment.read(file)
-    assert len(plan.servers) >= 2
     assert [experiment.profile_of(server, plan).engine for server in plan.servers]
