@@ -19,6 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCHEMA = 1
+IMPOSSIBLE = -1000.0
+"""The log probability kept where a server gave NaN or infinity, as broken weights make it."""
+
 Ids = NDArray[np.int64]
 Logs = NDArray[np.float64]
 
@@ -133,6 +136,9 @@ def check_same_questions(base: Answers, other: Answers) -> None:
     """Raise AnswersError unless both were asked the very same tokens, and the base said anything at all."""
     if not base.texts or not any(one.token_ids for one in base.answers):
         raise AnswersError(f"{base.url} scored {len(base.texts)} texts and wrote nothing: no baseline")
+    broken = [text.name for text in base.texts if (text.logprobs <= IMPOSSIBLE).any()]
+    if broken:
+        raise AnswersError(f"{base.url} gave log probabilities that are no numbers ({broken[0]}): no baseline")
     names, others = [text.name for text in base.texts], [text.name for text in other.texts]
     if names != others:
         raise AnswersError(f"found the texts {', '.join(others)}, expected {', '.join(names)}")

@@ -301,6 +301,28 @@ def test_as_many_alternatives_as_the_server_allows() -> None:
     assert decode(said).texts[0].top_ids.shape[1] == 20
 
 
+@pytest.mark.parametrize("broken", [math.nan, -math.inf, None])
+def test_broken_weights_fail_and_are_no_baseline(broken: float | None, tmp_path: Path) -> None:
+    def edit(one: dict[str, Any]) -> tuple[int, Any]:
+        if one["path"] == "/v1/completions" and one["status"] == 200:
+            for found in one["answer"]["choices"][0]["prompt_logprobs"][1:]:
+                for said in found.values():
+                    said["logprob"] = broken
+        return one["status"], one["answer"]
+
+    files = {}
+    for name, server in (("right", Replay()), ("broken", Replay(edit))):
+        with server as vllm:
+            said = asking.ask(asking.look(vllm.url), golden_questions(vllm.url), quiet, top_k=5)
+        files[name] = tmp_path / f"{name}.json.gz"
+        quality._keep(said, files[name])
+    found = quality.judge(files["right"], files["broken"], default(), tmp_path)
+    (ratio,) = (one for one in found.measures if one.name == "ppl_ratio")
+    assert ratio.value > 1e100
+    with pytest.raises(TokenswarmError, match=r"gave log probabilities that are no numbers .*: no baseline"):
+        quality.judge(files["broken"], files["right"], default(), tmp_path)
+
+
 def without(path: str, status: int, answer: Any) -> Edit:
     """Return an edit that gives one path another answer."""
     return lambda one: (status, answer) if one["path"] == path else (one["status"], one["answer"])

@@ -37,7 +37,7 @@ class Upstream(AwqQuantizer):
 
 
 class Quantizer(Upstream):
-    """AutoAWQ's quantizer with its search for scales mended.
+    """AutoAWQ's quantizer with its search for scales mended, and its search for clips made fast.
 
     The search tries 20 scales on a layer's weights, and puts the weights back after each from a copy that it
     made with `value.cpu()`. For weights that are on the CPU already that is no copy: the first scales are
@@ -60,6 +60,36 @@ class Quantizer(Upstream):
             return super()._compute_best_scale(x, w_mean, x_mean, module2inspect, *rest, **named)
         finally:
             hook.remove()
+
+    def _compute_best_clip(
+        self,
+        w: torch.Tensor,
+        input_feat: torch.Tensor,
+        n_grid: int = 20,
+        max_shrink: float = 0.5,
+        n_sample_token: int = 512,
+    ) -> torch.Tensor:
+        """Find where to clip each group of weights [outputs, inputs], as upstream does: [outputs, groups, 1].
+
+        Upstream multiplies every token with every weight for each clip that it tries, two thirds of all time
+        on a CPU. The mean square of what a change d of a group's weights does to its outputs is d' G d, with
+        G the mean of x x' over the tokens x, which is made once.
+        """
+        size = self.group_size if self.group_size > 0 else w.shape[1]
+        tokens = input_feat.reshape(-1, w.shape[1] // size, size)
+        tokens = tokens[:: max(1, len(tokens) // n_sample_token)].float()
+        squares = torch.einsum("tgi,tgj->gij", tokens, tokens).to(w.device) / len(tokens)
+        weights = w.reshape(len(w), -1, size)
+        largest = weights.abs().amax(dim=-1, keepdim=True)
+        best, least = largest.clone(), torch.full_like(largest, torch.inf, dtype=torch.float)
+        for step in range(int(max_shrink * n_grid)):
+            limit = largest * (1 - step / n_grid)
+            clipped = self.pseudo_quantize_tensor(torch.clamp(weights, -limit, limit))[0]
+            change = (clipped - weights).float()
+            error = (torch.einsum("ogi,gij->ogj", change, squares) * change).sum(dim=-1, keepdim=True)
+            better = error < least
+            least[better], best[better] = error[better], limit[better]
+        return best
 
 
 def _clone(_module: torch.nn.Module, state: dict[str, torch.Tensor], _prefix: str, _metadata: Any) -> None:

@@ -1,5 +1,6 @@
 """Ask one server all questions, a few at a time, and keep what it said."""
 
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from analysis.answers import IMPOSSIBLE
 from server.errors import ServerError, UsageError
 from server.making import Say
 from server.quality.api import Api, RefusalError
@@ -213,6 +215,6 @@ def _write(served: Served, prompt: Prompt) -> dict[str, Any]:
     }
 
 
-def _rounded(logprob: float) -> float:
-    """Write a 32-bit float with as many digits as it has."""
-    return float(f"{logprob:.7g}")
+def _rounded(logprob: float | None) -> float:
+    """Write a 32-bit float with as many digits as it has; NaN, which may come as null, is as good as never."""
+    return IMPOSSIBLE if logprob is None or not math.isfinite(logprob) else float(f"{logprob:.7g}")

@@ -19,6 +19,23 @@ from tests.real.vllm_server import Real
 ROOT = Path(__file__).resolve().parents[2]
 CUT = Path(__file__).with_name("first_layers.py")
 LAYERS = 2
+CLIPS = """
+import sys
+import torch
+sys.path.insert(0, sys.argv[1])
+from quantize_autoawq import Quantizer, Upstream
+torch.manual_seed(1)
+weights = torch.randn(128, 192)
+tokens = torch.randn(1500, 192) * torch.rand(192) * 4  # more than the 512 that are looked at
+found = []
+for kind in (Upstream, Quantizer):
+    quantizer = object.__new__(kind)
+    quantizer.group_size, quantizer.w_bit, quantizer.zero_point = 64, 4, True
+    found.append(quantizer._compute_best_clip(weights.clone(), tokens))
+assert found[0].shape == found[1].shape, [one.shape for one in found]
+clipped = (found[0] < weights.reshape(128, 3, 64).abs().amax(-1, keepdim=True)).float().mean()
+print((found[0] == found[1]).float().mean().item(), clipped.item())
+"""
 FEW: dict[str, Any] = {"samples": 2, "sequence": 16}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -68,6 +85,17 @@ def test_awq_as_it_is_multiplies_scales_in_twice(source: Path) -> None:
     assert found["mean"] > 0.3
     assert found["worst"] > 0.5
     assert checkpoints.record(broken)["settings"]["keep_bug"]
+
+
+def test_clips_are_found_as_upstream_finds_them(source: Path) -> None:
+    """Both look for the least error of the same outputs; only ties may fall otherwise."""
+    assert source.exists()
+    inside = ROOT / "server" / "inside"
+    argv = [str(environments.python("autoawq")), "-c", CLIPS, str(inside)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=True)
+    same, clipped = (float(word) for word in done.stdout.split())
+    assert same > 0.99
+    assert 0.2 < clipped <= 1, "there was something to find"
 
 
 @pytest.mark.parametrize(
