@@ -4,7 +4,8 @@ A gzipped JSON object, so that judging can be repeated without servers:
 
     schema, url, model, version, simulated, max_model_len, top_k, window, start, asked_unix_s
     texts      name, kind, text, tokens [n]; for each scored token, which are the last m of them:
-               logprobs [m], top_ids [m][K], top_logprobs [m][K], likeliest first
+               logprobs [m], top_ids [m][K], top_logprobs [m][K], likeliest first;
+               -1000 where the server gave NaN, infinity or null
     answers    kind, prompt, prompt_ids or null, token_ids, text, finish ("stop", "length", ...)
 """
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 SCHEMA = 1
 IMPOSSIBLE = -1000.0
-"""The log probability kept where a server gave NaN or infinity, as broken weights make it."""
+"""The log probability kept where a server gave no number, as one with broken weights does."""
 
 Ids = NDArray[np.int64]
 Logs = NDArray[np.float64]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from analysis.answers import IMPOSSIBLE
 from server.errors import ServerError, UsageError
 from server.making import Say
 from server.quality.api import Api, RefusalError
@@ -30,6 +29,7 @@ MAX_TOKENS = 96
 AT_ONCE = 4
 SAY_EVERY = 10
 NO_LIMIT = 1 << 30  # tokens, where a server does not say
+IMPOSSIBLE = -1000.0  # kept for a log probability that is none; `analysis.answers` says what it means
 
 _Asked = TypeVar("_Asked")
 _Said = TypeVar("_Said")
