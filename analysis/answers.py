@@ -139,7 +139,7 @@ def check_same_questions(base: Answers, other: Answers) -> None:
         raise AnswersError(f"{base.url} scored {len(base.texts)} texts and wrote nothing: no baseline")
     broken = [text.name for text in base.texts if (text.logprobs <= IMPOSSIBLE).any()]
     if broken:
-        raise AnswersError(f"{base.url} gave log probabilities that are no numbers ({broken[0]}): no baseline")
+        raise AnswersError(f"{base.url} gave log probabilities that are none ({broken[0]}): no baseline")
     names, others = [text.name for text in base.texts], [text.name for text in other.texts]
     if names != others:
         raise AnswersError(f"found the texts {', '.join(others)}, expected {', '.join(names)}")

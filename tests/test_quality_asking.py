@@ -319,7 +319,7 @@ def test_broken_weights_fail_and_are_no_baseline(broken: float | None, tmp_path:
     found = quality.judge(files["right"], files["broken"], default(), tmp_path)
     (ratio,) = (one for one in found.measures if one.name == "ppl_ratio")
     assert ratio.value > 1e100
-    with pytest.raises(TokenswarmError, match=r"gave log probabilities that are no numbers .*: no baseline"):
+    with pytest.raises(TokenswarmError, match=r"gave log probabilities that are none .*: no baseline"):
         quality.judge(files["broken"], files["right"], default(), tmp_path)
 
 

@@ -216,5 +216,5 @@ def _write(served: Served, prompt: Prompt) -> dict[str, Any]:
 
 
 def _rounded(logprob: float | None) -> float:
-    """Write a 32-bit float with as many digits as it has; NaN, which may come as null, is as good as never."""
+    """Write a 32-bit float with as many digits as it has; NaN and null are as good as never."""
     return IMPOSSIBLE if logprob is None or not math.isfinite(logprob) else float(f"{logprob:.7g}")
