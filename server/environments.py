@@ -30,7 +30,6 @@ PACKAGES = {
     "transformers": "transformers",
 }
 """An environment, and the package that it is for."""
-NAMES = tuple(PACKAGES)
 CHECKED = "checked.json"
 PIP = ("--no-deps", "--no-input", "--disable-pip-version-check", "--progress-bar=off")
 PIP_LIMIT_S = 4 * 3600

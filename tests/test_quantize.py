@@ -180,6 +180,10 @@ def test_what_vllm_would_not_recognize_is_no_checkpoint(
         checkpoints.complete(folder, source, recipes.find("awq"))
 
 
+def found(model: str, recipe: str) -> Path:
+    return checkpoints.find(models.resolve(model), recipe, model)
+
+
 def finished(source: Path, recipe: str = "awq") -> Path:
     """Put a checkpoint in its place, as if it had been made from the model."""
     folder = checkpoints.place(models.resolve(str(source)), recipe)
@@ -193,17 +197,17 @@ def finished(source: Path, recipe: str = "awq") -> Path:
 def test_a_checkpoint_is_found_by_model_and_recipe(tmp_path: Path, home: Path) -> None:
     source = model(tmp_path / "little")
     with pytest.raises(UsageError) as caught:
-        quantize.checkpoint(str(source), "awq")
+        found(str(source), "awq")
     line = f"no awq checkpoint of {source}, make it with: tokenswarm quantize {source} awq"
     assert str(caught.value) == line
     folder = finished(source)
     assert folder == home / "models" / "little-awq"
-    assert quantize.checkpoint(str(source), "awq") == folder
+    assert found(str(source), "awq") == folder
     with pytest.raises(UsageError, match="no int8 checkpoint"):
-        quantize.checkpoint(str(source), "int8")
+        found(str(source), "int8")
     (folder / making.MARKER).unlink()
     with pytest.raises(UsageError, match="no awq checkpoint"):
-        quantize.checkpoint(str(source), "awq")
+        found(str(source), "awq")
 
 
 def test_a_checkpoint_of_another_model_of_that_name_is_not_served(tmp_path: Path) -> None:
@@ -212,7 +216,7 @@ def test_a_checkpoint_of_another_model_of_that_name_is_not_served(tmp_path: Path
     with pytest.raises(
         UsageError, match=r"was made from other weights than .*b/little has now, make it with"
     ):
-        quantize.checkpoint(str(other), "awq")
+        found(str(other), "awq")
 
 
 def test_a_fingerprint_is_of_the_content(tmp_path: Path) -> None:
