@@ -176,7 +176,8 @@ def _left_out(comparison: Comparison, contrasts: Sequence[Contrast]) -> str:
 
 def _kernel(server: Server) -> str:
     if not server.kernels:
-        return ""
+        expected = server.kernel_expected
+        return f"Its log names no kernel; {expected} was expected." if expected else ""
     names = _listed(list(server.kernels))
     if server.kernel_ok is False:
         return f"Its kernel is {names}, not the expected {server.kernel_expected}."

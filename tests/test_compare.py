@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from analysis.sla import default, parse
 from analysis.verdict import INVALID, OVERSATURATED, judge
 from tests.experiments import experiment, measured
 from tests.run_directories import MS, START_S, Requests, change_meta, gaps_of, make_record
+from tokenswarm import judging
 
 T_1 = 12.706204736  # 97.5 % quantile of Student's t with one degree of freedom
 T_2 = 4.302652730  # with two
@@ -369,6 +371,9 @@ def test_what_is_known_of_the_servers_is_told(tmp_path: Path) -> None:
         "int8": {"status": "PASS", "reasons": ["all 7 limits hold"]},
     }
     awq, int8, sla = sentences(found, quality)
+    silent = replace(found.servers[1], kernels=())
+    unknown, *_ = sentences(replace(found, servers=(found.servers[0], silent, found.servers[2])), quality)
+    assert "Its log names no kernel; WNA16 was expected." in unknown
     assert "Its kernel is CPUWNA16LinearKernel. Quality FAIL: kl <= 0.05: at least 0.31 (and 1 more)." in awq
     assert "Its kernel is SlowKernel, not the expected CPUInt8. Quality PASS: all 7 limits hold." in int8
     assert all(text.startswith("SIMULATED: ") for text in (awq, int8, sla))
@@ -380,3 +385,10 @@ def test_the_sla_holds_up_to_a_level(tmp_path: Path) -> None:
     factors = {1: {}, 2: {"awq": 1.5}, 4: {"awq": 0.5, "baseline": 2.0}}
     found = compare(experiment(tmp_path, {"baseline": {}, "awq": {}}, factors, blocks=1, sla=by))
     assert sentences(found)[-1] == "SLA quick: baseline holds it up to 2 users; awq holds it up to 1 user."
+
+
+def test_one_server_alone_is_not_compared_and_nobody_expects_it(tmp_path: Path) -> None:
+    judged = experiment(tmp_path, {"alone": STEADY}, levels=(4, 8), blocks=1)
+    found = judging.conclude([run.path for run, _ in judged], default(), tmp_path)
+    assert (found.comparison, found.said) == (None, [])
+    assert [one.name for one in found.verdicts] == ["alone-4-1", "alone-8-1"]

@@ -113,10 +113,17 @@ def conclude(
     except ComparisonError as error:
         if len(judged) == report.MAX_RUNS:
             report.write_report(judged, out)
-        return Conclusion(verdicts, [f"not compared: {error}"], None, quality or {}, unasked or {})
+        told = [] if _one_server(judged) else [f"not compared: {error}"]
+        return Conclusion(verdicts, told, None, quality or {}, unasked or {})
     report.write_comparison(comparison, judged, plain or None, out)
     said = sentences.sentences(comparison, plain or None)
     return Conclusion(verdicts, said, comparison, quality or {}, unasked or {})
+
+
+def _one_server(judged: list[tuple[rundir.Run, verdict.Verdict]]) -> bool:
+    """Say whether all runs are of an experiment with one server, which nobody expects to be compared."""
+    placed = [run.meta.get("experiment") or {} for run, _ in judged]
+    return all(place.get("server") for place in placed) and len({place["server"] for place in placed}) == 1
 
 
 def _judge(directory: Path, by: slas.Sla) -> tuple[rundir.Run, verdict.Verdict]:

@@ -107,7 +107,7 @@ def conclusion(found: Any, console: Console) -> None:
 def _run_by_run(verdicts: list[Any], console: Console) -> None:
     """Print many runs, a line each."""
     table = Table(title=f"SLA {verdicts[0].sla}", title_justify="left", title_style="bold")
-    table.add_column("run" + ("  (SIMULATED)" if any(v.simulated for v in verdicts) else ""))
+    table.add_column("run" + ("  (SIMULATED)" if any(v.simulated for v in verdicts) else ""), overflow="fold")
     table.add_column("verdict")
     for result in verdicts[0].objectives:
         table.add_column(result.text, justify="right")
