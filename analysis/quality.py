@@ -24,6 +24,7 @@ PERFECT = {
     "ppl_ratio": 1.0,
     "kl": 0.0,
     "top1": 1.0,
+    "prefix_match": 1.0,
     "length_ratio": 1.0,
     "empty_rate": 0.0,
     "loop_rate": 0.0,
@@ -84,7 +85,6 @@ class Figures:
     kl_p99: float
     max_dp: float
     prompts: int
-    prefix_match: float  # mean share of the baseline's answer until the first other token
     exact_match: float
     cut_base: float  # share of answers that ended at the token limit
     cut_candidate: float
@@ -92,7 +92,6 @@ class Figures:
     empty_candidate: float
     loop_base: float
     loop_candidate: float
-    floor_prefix_match: float | None
     floor_exact_match: float | None
 
 
@@ -181,7 +180,8 @@ def _measures(
     return {
         "ppl_ratio": (_mapped(surprise, _exp), None),
         "kl": (Bounds(least.value, kl_low, most.high), most.value),
-        "top1": (_mapped(over_texts(lambda text: text.agree), lambda share: min(max(share, 0), 1)), None),
+        "top1": (_mapped(over_texts(lambda text: text.agree), _share), None),
+        "prefix_match": (_mapped(_prefixes(base, other), _share), None),
         "length_ratio": (pooled(*lengths), None),
         "empty_rate": (_excess(base, other, is_empty), None),
         "loop_rate": (_excess(base, other, is_loop), None),
@@ -195,6 +195,17 @@ def _mapped(bounds: Bounds, by: Callable[[float], float]) -> Bounds:
 
 def _exp(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
+
+
+def _share(number: float) -> float:
+    return min(max(number, 0.0), 1.0)
+
+
+def _prefixes(base: Answers, other: Answers) -> Bounds:
+    """Return the mean share of an answer that the other server's begins with, too."""
+    pairs = zip(base.answers, other.answers, strict=True)
+    shares = np.array([prefix_share(mine.token_ids, its.token_ids) for mine, its in pairs])
+    return pooled(shares, np.ones(len(shares)))
 
 
 def _excess(base: Answers, other: Answers, is_bad: Callable[[Any], bool]) -> Bounds:
@@ -243,8 +254,6 @@ def _overall(judged: tuple[Judged, ...]) -> tuple[str, tuple[str, ...]]:
 def _figures(base: Answers, candidate: Answers, floor: Answers | None, texts: list[Divergence]) -> Figures:
     kl = np.concatenate([text.kl_low for text in texts])
     surprise = [-np.concatenate([text.logprobs for text in one.texts]).mean() for one in (base, candidate)]
-    prefix, exact = _agreement(base, candidate)
-    own_prefix, own_exact = _agreement(base, floor) if floor else (None, None)
 
     def share(one: Answers, is_so: Callable[[Any], bool]) -> float:
         return sum(is_so(answer) for answer in one.answers) / len(one.answers)
@@ -261,24 +270,21 @@ def _figures(base: Answers, candidate: Answers, floor: Answers | None, texts: li
         kl_p99=float(np.quantile(kl, 0.99)),
         max_dp=max(float(text.max_dp.max()) for text in texts),
         prompts=len(base.answers),
-        prefix_match=prefix,
-        exact_match=exact,
+        exact_match=_exact(base, candidate),
         cut_base=share(base, is_cut),
         cut_candidate=share(candidate, is_cut),
         empty_base=share(base, is_empty),
         empty_candidate=share(candidate, is_empty),
         loop_base=share(base, is_loop),
         loop_candidate=share(candidate, is_loop),
-        floor_prefix_match=own_prefix,
-        floor_exact_match=own_exact,
+        floor_exact_match=_exact(base, floor) if floor else None,
     )
 
 
-def _agreement(base: Answers, other: Answers) -> tuple[float, float]:
-    """Return the mean share of an answer's tokens that agree from its start, and the share of equal ones."""
-    pairs = [(mine.token_ids, its.token_ids) for mine, its in zip(base.answers, other.answers, strict=True)]
-    prefix = sum(prefix_share(mine, its) for mine, its in pairs) / len(pairs)
-    return prefix, sum(mine == its for mine, its in pairs) / len(pairs)
+def _exact(base: Answers, other: Answers) -> float:
+    """Return the share of answers that are the same to their end."""
+    same = [mine.token_ids == its.token_ids for mine, its in zip(base.answers, other.answers, strict=True)]
+    return sum(same) / len(same)
 
 
 def _kinds(base: Answers, texts: list[Divergence]) -> tuple[Kind, ...]:

@@ -19,10 +19,11 @@ and `max_gap` speak about one request.
 What a candidate may lose against its baseline (`tokenswarm quality`); one of the two lists may be left out:
 
     quality    ::= ( "ppl_ratio" | "kl" ) upper number [ "warn" number ]
-                 | "top1" lower number "%" [ "warn" number "%" ]
+                 | ( "top1" | "prefix_match" ) lower number "%" [ "warn" number "%" ]
                  | "length_ratio" ( upper | lower ) number [ "warn" number ]
                  | ( "empty_rate" | "loop_rate" ) upper number "%" [ "warn" number "%" ]
 
+`prefix_match` is the share of the baseline's answers, token by token, that the candidate's begin with, too.
 The two rates are points above the baseline's own. `warn` is the nearer limit at which a PASS gets a remark.
 """
 
@@ -44,13 +45,14 @@ QUALITY = {
     "ppl_ratio": ("<", "<="),
     "kl": ("<", "<="),
     "top1": (">", ">="),
+    "prefix_match": (">", ">="),
     "length_ratio": ("<", "<=", ">", ">="),
     "empty_rate": ("<", "<="),
     "loop_rate": ("<", "<="),
 }
 """What can be limited in a comparison with a baseline, and from which side."""
 
-SHARES = ("top1", "empty_rate", "loop_rate")
+SHARES = ("top1", "prefix_match", "empty_rate", "loop_rate")
 """Those of them that are written in percent."""
 
 DEFAULT_YAML = """\

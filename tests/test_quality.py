@@ -191,11 +191,11 @@ def test_a_server_that_answers_the_same_is_perfect() -> None:
     found = judge(base, base, LIMITS, floor=base)
     assert (found.status, found.exit_code) == ("PASS", 0)
     assert found.reasons == ("all 7 limits hold",)
-    perfect = {"ppl_ratio": 1, "kl": 0, "top1": 1, "length_ratio": 1, "empty_rate": 0, "loop_rate": 0}
-    assert measures(found) == perfect
+    perfect = {"ppl_ratio": 1, "kl": 0, "top1": 1, "prefix_match": 1, "length_ratio": 1}
+    assert measures(found) == perfect | {"empty_rate": 0, "loop_rate": 0}
     kl = found.measures[1]
     assert (kl.low, kl.high, kl.most, kl.floor) == (0, 0, 0, 0)
-    assert (found.figures.prefix_match, found.figures.exact_match, found.figures.max_dp) == (1, 1, 0)
+    assert (found.figures.exact_match, found.figures.max_dp) == (1, 0)
 
 
 def test_a_little_noise_passes_and_is_seen() -> None:
@@ -233,6 +233,20 @@ def test_another_model_fails_by_far() -> None:
     assert failed == {"ppl_ratio", "kl", "top1", "length_ratio", "loop_rate"}
     assert measures(found)["ppl_ratio"] > 10
     assert any(reason.startswith("kl <= 0.05: at least ") for reason in found.reasons)
+
+
+def test_how_far_answers_are_the_same_can_be_limited() -> None:
+    base = server(0)
+    halves = [
+        replace(one, token_ids=(*one.token_ids[: len(one.token_ids) // 2], 1, 2, 3)) for one in base.answers
+    ]
+    other = replace(base, answers=tuple(halves))
+    by_hand = sum((len(one.token_ids) // 2) / len(one.token_ids) for one in base.answers) / len(base.answers)
+    limits = [parse_quality(f"prefix_match >= {percent} %") for percent in (40, 60)]
+    found = judge(base, other, limits)
+    assert measures(found)["prefix_match"] == pytest.approx(by_hand)
+    assert [one.status for one in found.limits] == ["PASS", "FAIL"]
+    assert found.figures.exact_match == 0
 
 
 def test_what_the_baseline_does_to_itself_never_fails() -> None:

@@ -181,7 +181,8 @@ def _kinds(verdict: QualityVerdict) -> Table:
 
 def _told(verdict: QualityVerdict) -> tuple[str, ...]:
     found = verdict.figures
-    own = found.floor_prefix_match, found.floor_exact_match
+    prefix = next(one for one in verdict.measures if one.name == "prefix_match")
+    own = prefix.floor, found.floor_exact_match
     itself = "" if None in own else f" (noise floor {own[0]:.0%} and {own[1]:.0%})"
     texts = (
         f"perplexity {found.ppl_base:.4g} -> {found.ppl_candidate:.4g} over {found.positions:,} positions "
@@ -189,7 +190,7 @@ def _told(verdict: QualityVerdict) -> tuple[str, ...]:
         f"a probability differs by up to {found.max_dp:.2f}"
     )
     free = (
-        f"{found.prompts} answers: the same for {found.prefix_match:.0%} of their length, "
+        f"{found.prompts} answers: the same for {prefix.value:.0%} of their length, "
         f"{found.exact_match:.0%} to the end{itself}; endless {found.loop_base:.0%} -> "
         f"{found.loop_candidate:.0%}, empty {found.empty_base:.0%} -> {found.empty_candidate:.0%}, "
         f"cut at the token limit {found.cut_base:.0%} -> {found.cut_candidate:.0%}"
