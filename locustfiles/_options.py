@@ -2,7 +2,7 @@
 
 They are declared once, here: Locust takes them as arguments, as TOKENSWARM_* environment variables and from
 the form of its web page, and hands them to the workers. The API key is the exception: it comes from the
-environment alone (TOKENSWARM_API_KEY or OPENAI_API_KEY), so it is in no process list, file or page.
+environment alone (the first of KEYS that is set), so it is in no process list, file or page.
 """
 
 import os
@@ -18,7 +18,7 @@ from locustfiles._workload import Workload, WorkloadError, parse_extra, parse_ra
 STOP_TIMEOUT_S = 30  # Locust's own default, 0, would cut every stream that is still running
 SECOND_NS = 1_000_000_000
 LONGEST_S = 86_400.0
-KEYS = ("TOKENSWARM_API_KEY", "OPENAI_API_KEY")
+KEYS = ("TOKENSWARM_API_KEY", "VLLM_API_KEY", "OPENAI_API_KEY")
 
 TRANSPORTS = ("auto", "wire", "portable")
 ENDPOINTS = ("chat", "completions")

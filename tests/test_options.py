@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from locustfiles._options import SECOND_NS, Settings, add_arguments, api_headers
+from locustfiles._options import KEYS, SECOND_NS, Settings, add_arguments, api_headers
 from locustfiles._workload import WorkloadError
 
 
@@ -99,7 +99,7 @@ def test_streams_may_end_by_default() -> None:
 
 @pytest.fixture
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TOKENSWARM_API_KEY", "OPENAI_API_KEY"):
+    for name in KEYS:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -112,6 +112,8 @@ def test_no_key_no_header() -> None:
 def test_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-open")
     assert api_headers() == {"authorization": "Bearer sk-open"}
+    monkeypatch.setenv("VLLM_API_KEY", "sk-engine")  # what a vLLM that we start inherits, and asks for
+    assert api_headers() == {"authorization": "Bearer sk-engine"}
     monkeypatch.setenv("TOKENSWARM_API_KEY", "sk-own\n")  # a secret's file often ends in a line end
     assert api_headers() == {"authorization": "Bearer sk-own"}
 

@@ -81,7 +81,7 @@ def run(experiment: Path, out: Path | None, *, machine: bool) -> None:
         sla: {name: sub-100ms, objectives: ["ttft p95 < 100 ms", "error_rate < 0.1 %"]}
 
     tokenswarm/demo.yaml is a longer one; tokenswarm/experiment.py lists every key. An API key comes from the
-    environment: TOKENSWARM_API_KEY or OPENAI_API_KEY.
+    environment: TOKENSWARM_API_KEY, VLLM_API_KEY (which a vLLM inherits) or OPENAI_API_KEY.
     """
     _experiment(experiment, out, machine=machine)
 

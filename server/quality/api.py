@@ -11,7 +11,7 @@ from server.errors import ServerError, UsageError
 
 CONNECT_S = 10.0
 ANSWER_S = 600.0  # thousands of log probabilities of a long text take a CPU a minute
-KEYS = ("TOKENSWARM_API_KEY", "OPENAI_API_KEY")
+KEYS = ("TOKENSWARM_API_KEY", "VLLM_API_KEY", "OPENAI_API_KEY")
 
 
 class RefusalError(ServerError):
