@@ -98,11 +98,11 @@ def test_quantized_models_are_loaded_and_compared(real: Real, tmp_path: Path) ->
 def test_transformers_is_compared_with_vllm(real: Real, tmp_path: Path) -> None:
     assert real.python.exists()
     environments.install("transformers", print)
-    secret = "sk-of-the-engine"  # vLLM inherits it and asks for it
-    found = experiment(tmp_path, TRANSFORMERS, VLLM_API_KEY=secret)
+    key = "sk-of-the-engine"  # vLLM inherits it and asks for it
+    found = experiment(tmp_path, TRANSFORMERS, VLLM_API_KEY=key)
     assert answered(tmp_path, "vllm") >= 3
     texts = [file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()]
-    assert not any(secret.encode() in text for text in texts)
+    assert not any(key.encode() in text for text in texts)
     assert [run["name"] for run in found["runs"]] == ["vllm", "transformers"]
     assert answered(tmp_path, "transformers") >= 3
     assert any("transformers" in sentence for sentence in found["said"])
