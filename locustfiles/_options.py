@@ -18,7 +18,7 @@ from locustfiles._workload import Workload, WorkloadError, parse_extra, parse_ra
 STOP_TIMEOUT_S = 30  # Locust's own default, 0, would cut every stream that is still running
 SECOND_NS = 1_000_000_000
 LONGEST_S = 86_400.0
-KEYS = ("TOKENSWARM_API_KEY", "VLLM_API_KEY", "OPENAI_API_KEY")
+KEYS = ("TOKENSWARM_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY")
 
 TRANSPORTS = ("auto", "wire", "portable")
 ENDPOINTS = ("chat", "completions")

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -13,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from server import enginelog, guardian, programs
+from server import enginelog, guardian, keys, programs
 from server.argv import DRAIN_S, Command
 from server.errors import ServerError
 from server.making import Say
@@ -186,8 +185,7 @@ def _ask(
     connection = http.client.HTTPConnection(*address, timeout=120)
     try:
         text = None if body is None else json.dumps(body)
-        key = os.environ.get("VLLM_API_KEY")  # what an engine that inherits it will ask for
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        headers = {"Content-Type": "application/json"} | keys.header()
         connection.request(method, path, text, headers)
         answer = connection.getresponse()
         return answer.status, f"{answer.status} {answer.read(300).decode(errors='replace')}"

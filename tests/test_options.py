@@ -110,10 +110,10 @@ def test_no_key_no_header() -> None:
 
 @pytest.mark.usefixtures("_no_keys")
 def test_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-open")
-    assert api_headers() == {"authorization": "Bearer sk-open"}
     monkeypatch.setenv("VLLM_API_KEY", "sk-engine")  # what a vLLM that we start inherits, and asks for
     assert api_headers() == {"authorization": "Bearer sk-engine"}
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-open")
+    assert api_headers() == {"authorization": "Bearer sk-open"}
     monkeypatch.setenv("TOKENSWARM_API_KEY", "sk-own\n")  # a secret's file often ends in a line end
     assert api_headers() == {"authorization": "Bearer sk-own"}
 

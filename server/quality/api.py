@@ -1,17 +1,16 @@
 """One server's API as the quality gate uses it: JSON in, JSON out, and one clear line where it goes wrong."""
 
-import os
 import re
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import requests
 
+from server import keys
 from server.errors import ServerError, UsageError
 
 CONNECT_S = 10.0
 ANSWER_S = 600.0  # thousands of log probabilities of a long text take a CPU a minute
-KEYS = ("TOKENSWARM_API_KEY", "VLLM_API_KEY", "OPENAI_API_KEY")
 
 
 class RefusalError(ServerError):
@@ -32,7 +31,7 @@ class Api:
         parts = _parts(url)
         plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
         self.url = plain.geturl().rstrip("/").removesuffix("/v1")
-        self._headers = _key_header()
+        self._headers = keys.header()
         host = parts.hostname or ""
         here = host in {"localhost", "::1"} or host.startswith("127.")
         self._proxies = {"http": "", "https": "", "all": ""} if here else None
@@ -86,16 +85,6 @@ def _parts(url: str) -> SplitResult:
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Leave the headers alone: without this, requests puts a ~/.netrc entry in the API key's place."""
     return request
-
-
-def _key_header() -> dict[str, str]:
-    for name in KEYS:
-        key = os.environ.get(name, "").strip()
-        if not all("!" <= mark <= "~" for mark in key):
-            raise UsageError(f"{name}: found a character that no key holds, expected plain ASCII in one word")
-        if key:
-            return {"authorization": f"Bearer {key}"}
-    return {}
 
 
 def _reason(reply: requests.Response) -> str:

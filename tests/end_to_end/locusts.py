@@ -24,7 +24,7 @@ from tests.sim_server import Sim, call, running_sim
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
-KEYS = ("TOKENSWARM_API_KEY", "VLLM_API_KEY", "OPENAI_API_KEY")
+KEYS = ("TOKENSWARM_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY")
 
 
 @contextmanager
