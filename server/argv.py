@@ -23,6 +23,8 @@ class Place:
     port: int
     host: str = "127.0.0.1"
     device: Literal["cpu", "cuda"] = "cpu"
+    kv_cache_gb: str = "1"  # on a CPU; vLLM itself would take half the memory
+    development: bool = False  # with the endpoints that experiments need; on loopback only
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +90,12 @@ def _sim(_profile: Profile, place: Place) -> Iterator[str]:
 
 
 def _variables(profile: Profile, place: Place) -> dict[str, str]:
-    """Return what the engine must find: no hub for a folder; vLLM on the CPU would take half the memory."""
+    """Return what the engine must find: no hub for a folder, room for the KV cache, and no open endpoints."""
     found = {} if profile.engine == "sim" else {"HF_HUB_OFFLINE": "0" if profile.revision else "1"}
     if profile.engine == "transformers" and not profile.revision:
         found["HF_HUB_CACHE"] = str(Path(place.model).parent)  # must exist, or /v1/models fails
     if profile.engine == "vllm" and place.device == "cpu":
-        found["VLLM_CPU_KVCACHE_SPACE"] = "1"
-    if profile.engine == "vllm" and place.host == "127.0.0.1":
-        found["VLLM_SERVER_DEV_MODE"] = "1"  # has /reset_prefix_cache; never beyond loopback
+        found["VLLM_CPU_KVCACHE_SPACE"] = place.kv_cache_gb
+    if profile.engine == "vllm":  # /reset_prefix_cache, but also /sleep, /collective_rpc and more
+        found["VLLM_SERVER_DEV_MODE"] = "1" if place.development and place.host == "127.0.0.1" else "0"
     return found

@@ -25,8 +25,11 @@ BUILT_IN = Path(__file__).with_name("profiles.yaml")
 OURS = {"host", "port", "model", "revision", "served-model-name", "served_model_name"}
 """Options that we set ourselves: a second one would win over ours."""
 
-SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
+SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|AUTH|CREDENTIALS)$", re.IGNORECASE)
 """How the names of variables end whose values no file and no process list may show."""
+
+USER_IN_URL = re.compile(r"://[^/\s]*@")
+OPTION = re.compile(r"\w[\w.-]*")
 
 INSTEAD = ": keys belong into this program's environment, which engines inherit (VLLM_API_KEY, HF_TOKEN)"
 
@@ -44,7 +47,9 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     dtype: str = ""
     options: dict[str, Any] = {}  # engine arguments: {max-model-len: 2048} is --max-model-len 2048
     variables: dict[str, str] = {}  # environment variables
-    kernel: dict[str, str] = {}  # by device: what the log must name, or the run says so
+    kernel: dict[
+        str, list[str]
+    ] = {}  # by device: how the one that the log names may begin, or the run says so
     capability: float = 0.0  # CUDA compute capability needed; 0 where the CPU will do
 
 
@@ -73,6 +78,8 @@ def changed(profile: Profile, **new: Any) -> Profile:
 def refuse(profile: Profile, where: str) -> None:
     """Raise UsageError where a profile sets what is not its to set: our own options, or secrets."""
     for name, value in profile.options.items():
+        if not OPTION.fullmatch(name):
+            raise UsageError(f"{where}: options: found {name!r}, expected an option's name alone")
         if name in OURS:
             raise UsageError(f"{where}: options: found {name}, which is not the engine's to be told here")
         if name.replace("_", "-") in {"api-key", "hf-token"}:
@@ -80,10 +87,19 @@ def refuse(profile: Profile, where: str) -> None:
         if value is None:
             raise UsageError(f"{where}: options: found nothing for {name}, expected a value")
     for name in profile.variables:
-        if SECRET.search(name):
+        if SECRET.search(name):  # its value may be anything
             raise UsageError(f"{where}: variables: found {name}, a secret{INSTEAD}")
         if name == "VLLM_SERVER_DEV_MODE":
-            raise UsageError(f"{where}: variables: found {name}, which is set where we listen on loopback")
+            raise UsageError(f"{where}: variables: found {name}, which experiments alone set, on loopback")
+    for kind, found in (("options", profile.options), ("variables", profile.variables)):
+        for name, value in found.items():
+            if USER_IN_URL.search(str(value)):
+                raise UsageError(f"{where}: {kind}: found a URL with a user in {name}, a secret{INSTEAD}")
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Say whether a variable's value must not be shown."""
+    return bool(SECRET.search(name) or USER_IN_URL.search(value))
 
 
 @cache

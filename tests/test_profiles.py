@@ -7,6 +7,7 @@ import pytest
 from server import argv, machine, profiles
 from server.errors import UsageError
 from server.profiles import Profile
+from tokenswarm import serving
 
 GOLDEN = Path(__file__).parent / "golden" / "argv.txt"
 NAMES = ("baseline", "awq", "awq-ct", "int8", "fp8", "nvfp4", "transformers", "tensorrt-llm", "sim")
@@ -43,7 +44,26 @@ def test_the_issue_s_profiles_are_there() -> None:
 
 def test_awq_leaves_the_kernel_to_vllm() -> None:
     assert "--quantization" not in written("awq", "cuda")
-    assert profiles.find("awq").kernel["cuda"] == "Marlin"
+    assert profiles.find("awq").kernel["cuda"] == ["MacheteLinear", "MarlinLinear"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "right", "wrong"),  # names of vLLM 0.32's kernels; the wrong ones are its slow ways out
+    [
+        ("awq", "MarlinLinearKernel MacheteLinearKernel", "ExllamaLinearKernel TritonW4A16LinearKernel"),
+        ("int8", "CutlassInt8ScaledMMLinearKernel", "TritonInt8ScaledMMLinearKernel"),
+        ("fp8", "FlashInferFP8ScaledMMLinearKernel", "MarlinFP8ScaledMMLinearKernel"),
+        (
+            "nvfp4",
+            "CutlassNvFp4LinearKernel FlashInferCuteDslNvFp4LinearKernel",
+            "MarlinNvFp4LinearKernel EmulationNvFp4LinearKernel FlashInferCuteDslNvFp4W4A16LinearKernel",
+        ),
+    ],
+)
+def test_the_kernel_that_was_used_is_known_as_right_or_wrong(profile: str, right: str, wrong: str) -> None:
+    expected = profiles.find(profile).kernel["cuda"]
+    assert all(serving.is_expected(kernel, expected) for kernel in right.split())
+    assert not any(serving.is_expected(kernel, expected) for kernel in wrong.split())
 
 
 def test_baseline_and_quantized_differ_in_the_weights_alone() -> None:
@@ -73,11 +93,20 @@ def test_a_hub_model_keeps_its_revision_and_may_ask_the_hub() -> None:
     assert made.variables["HF_HUB_OFFLINE"] == "0"
 
 
-def test_development_endpoints_stay_on_loopback() -> None:
-    profile = profiles.find("baseline")
-    assert argv.command(profile, argv.Place("P", "/m", "m", 1)).variables["VLLM_SERVER_DEV_MODE"] == "1"
-    beyond = argv.command(profile, argv.Place("P", "/m", "m", 1, host="0.0.0.0"))  # noqa: S104 - on purpose
-    assert "VLLM_SERVER_DEV_MODE" not in beyond.variables
+@pytest.mark.parametrize(
+    ("host", "development", "mode"),
+    [
+        ("127.0.0.1", True, "1"),
+        ("127.0.0.1", False, "0"),
+        ("0.0.0.0", True, "0"),  # noqa: S104 - on purpose
+    ],
+)
+def test_development_endpoints_are_for_experiments_on_loopback(
+    host: str, mode: str, *, development: bool
+) -> None:
+    place = argv.Place("P", "/m", "m", 1, host=host, development=development)
+    made = argv.command(profiles.find("baseline"), place)
+    assert made.variables["VLLM_SERVER_DEV_MODE"] == mode, "0 too, or our own environment would decide"
 
 
 def test_a_file_adds_profiles(tmp_path: Path) -> None:
@@ -108,6 +137,12 @@ def test_a_file_adds_profiles(tmp_path: Path) -> None:
         ("a: {like: awq, variables: {AWS_SECRET_ACCESS_KEY: x}}", "found AWS_SECRET_ACCESS_KEY, a secret"),
         ("a: {like: awq, variables: {VLLM_SERVER_DEV_MODE: '1'}}", "found VLLM_SERVER_DEV_MODE"),
         ("a: {like: awq, options: {host: 0.0.0.0}}", "found host, which is not"),
+        ("a: {like: awq, options: {host=0.0.0.0: true}}", "found 'host=0.0.0.0', expected an option's name"),
+        (
+            "a: {like: awq, variables: {HTTPS_PROXY: 'http://me:pw@p'}}",
+            "found a URL with a user in HTTPS_PROXY",
+        ),
+        ("a: {like: awq, kernel: {cuda: Marlin}}", "kernel"),
         ("a: {like: awq, options: {max-num-seqs: }}", "found nothing for max-num-seqs"),
         ("../a: {like: awq}", "name"),
     ],

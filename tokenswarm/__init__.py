@@ -9,10 +9,11 @@ ROOT = Path(__file__).resolve().parents[1]
 class TokenswarmError(Exception):
     """A mistake that the user can mend: one line, and the exit code that says which kind."""
 
-    def __init__(self, text: str, exit_code: int) -> None:
-        """2 is a wrong argument or file; 6 is something that could not be started."""
+    def __init__(self, text: str, exit_code: int, tail: tuple[str, ...] = ()) -> None:
+        """2 is a wrong argument or file; 6 is something that did not start, whose log ends in `tail`."""
         super().__init__(text)
         self.exit_code = exit_code
+        self.tail = tail
 
 
 EXIT_INTERNAL, EXIT_USAGE, EXIT_NOT_STARTED, EXIT_INTERRUPTED = 1, 2, 6, 130

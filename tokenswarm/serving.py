@@ -1,6 +1,8 @@
 """Serve a profile until we are told to stop: what `tokenswarm serve` does."""
 
 import json
+import os
+import re
 import time
 from typing import Any
 
@@ -8,17 +10,20 @@ import click
 import msgspec
 from rich.console import Console
 
-from server import argv, launch, locate, machine, places
+from server import argv, launch, locate, machine, places, profiles
 from server.errors import ServerError, UsageError
 from server.profiles import Profile
 from tokenswarm import EXIT_NOT_STARTED, EXIT_USAGE, TokenswarmError, tables
 
 DEFAULT_PORT = 8000
+ENGINES = re.compile(r"VLLM_|OMP_|KMP_|CUDA_VISIBLE_|PYTORCH_|TRTLLM_")
+"""How the variables begin that change what an engine does."""
 
 
 def refusal(error: ServerError) -> TokenswarmError:
     """Return what the front door says of an error of the serving side."""
-    return TokenswarmError(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_NOT_STARTED)
+    code = EXIT_USAGE if isinstance(error, UsageError) else EXIT_NOT_STARTED
+    return TokenswarmError(str(error), code, getattr(error, "tail", ()))
 
 
 def serve(
@@ -41,7 +46,6 @@ def serve(
             command = locate.command(profile, port, host, say=say)
             server = launch.start(command, log, say=say, limit_s=wait_s)
     except ServerError as error:
-        show_tail(error, console)
         raise refusal(error) from None
     try:
         _announce(profile, command, server, as_json=as_json, console=console)
@@ -62,6 +66,7 @@ def facts(profile: Profile, command: argv.Command, server: launch.Server) -> dic
         "profile": msgspec.to_builtins(profile),
         "argv": list(command.argv),
         "variables": command.variables,
+        "inherited": inherited(command),
         "kernels": list(server.kernels),
         "kernel_expected": expected_kernel(profile),
         "kernel_ok": kernel_ok(profile, server),
@@ -70,21 +75,29 @@ def facts(profile: Profile, command: argv.Command, server: launch.Server) -> dic
     }
 
 
+def inherited(command: argv.Command) -> dict[str, str]:
+    """Return what else in our environment the engine goes by; no secrets."""
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if ENGINES.match(name) and name not in command.variables and not profiles.is_secret(name, value)
+    }
+
+
 def expected_kernel(profile: Profile) -> str:
     """Return what the log should name on this machine, "" where nothing is expected."""
-    return profile.kernel.get(machine.here().device, "")
+    return " or ".join(profile.kernel.get(machine.here().device, ()))
 
 
 def kernel_ok(profile: Profile, server: launch.Server) -> bool:
-    """Say whether the log names the kernel that the profile expects, if it expects one."""
-    expected = expected_kernel(profile)
-    return not expected or any(expected in kernel for kernel in server.kernels)
+    """Say whether the log names a kernel that the profile expects, if it expects one."""
+    expected = profile.kernel.get(machine.here().device, [])
+    return not expected or any(is_expected(kernel, expected) for kernel in server.kernels)
 
 
-def show_tail(error: ServerError, console: Console) -> None:
-    """Print the end of the log of a server that did not start."""
-    for line in getattr(error, "tail", ()):
-        console.print(f"  {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
+def is_expected(kernel: str, expected: list[str]) -> bool:
+    """Say whether a kernel's name begins as one of those expected."""
+    return kernel.startswith(tuple(expected))
 
 
 def _announce(
@@ -98,7 +111,6 @@ def _announce(
     console.print(f"{profile.name} is ready after {server.ready_s:.1f} s: {server.url}  model {server.model}")
     console.print(f"  kernels {kernels}; memory {server.memory_mb:,} MB; log {server.log}", soft_wrap=True)
     if not kernel_ok(profile, server):
-        console.print(
-            f"  warning: expected the kernel {expected_kernel(profile)}: this will be slow", style="yellow"
-        )
+        slow = ": this will be slow" if server.kernels else ""
+        console.print(f"  warning: expected the kernel {expected_kernel(profile)}{slow}", style="yellow")
     console.print("  Ctrl-C ends it; requests that are running may finish")
