@@ -63,7 +63,8 @@ def find(model: Model, recipe: str, spelled: str) -> Path:
     `spelled` is how the user names the model.
     """
     folder = place(model, recipe)
-    make = f"make it with: tokenswarm quantize {spelled} {recipe}"
+    commit = f" --revision {model.revision}" if model.revision else ""
+    make = f"make it with: tokenswarm quantize {spelled} {recipe}{commit}"
     if not (folder / making.MARKER).is_file() or not (folder / RECORD).is_file():
         raise UsageError(f"no {recipe} checkpoint of {spelled}, {make}")
     source = record(folder)["source"]

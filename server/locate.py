@@ -1,20 +1,35 @@
 """From a profile to a command that can be started here: which interpreter, which weights, or why not."""
 
+import os
 import shutil
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from server import argv, checkpoints, environments, machine, model_folder, models, recipes
+from server import argv, checkpoints, environments, keys, machine, model_folder, models, recipes
 from server.errors import UsageError
 from server.making import Say
 from server.profiles import Profile
 
 
 def command(
-    profile: Profile, port: int, host: str = "127.0.0.1", say: Say = lambda _line: None
+    profile: Profile,
+    port: int,
+    host: str = "127.0.0.1",
+    say: Say = lambda _line: None,
+    *,
+    development: bool = False,
 ) -> argv.Command:
-    """Return the command that serves a profile on this machine; raises what `place` raises."""
-    return argv.command(profile, place(profile, port, host, say))
+    """Return the command that serves a profile on this machine; raises what `place` raises.
+
+    `development` is for experiments: with endpoints such as /reset_prefix_cache, on loopback. Raises
+    UsageError, too, if the engine would ask for a key that nobody sends.
+    """
+    if profile.engine == "vllm":
+        keys.check_engine()
+    return argv.command(profile, replace(place(profile, port, host, say), development=development))
 
 
 def place(
@@ -31,11 +46,15 @@ def place(
         return argv.Place(sys.executable, profile.model, "sim", port, host)
     program = _program(profile, here)
     model = models.resolve(profile.model, profile.revision, say)
-    path = str(_weights(profile, model))
+    if model.hub and profile.engine == "tensorrt-llm":  # its program is no Python that could fetch
+        path = model.hub
+    else:
+        path = str(_weights(profile, model, models.config(model, Path(program), say)))
     name = model.name
     if profile.engine == "transformers":  # knows a model only by what it was started with
         name = path if model.path else f"{path}@{model.revision}"
-    return argv.Place(program, path, name, port, host, here.device)
+    kv_cache_gb = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1")
+    return argv.Place(program, path, name, port, host, here.device, kv_cache_gb)
 
 
 def _program(profile: Profile, here: machine.Machine) -> str:
@@ -52,33 +71,32 @@ def _program(profile: Profile, here: machine.Machine) -> str:
     return found
 
 
-def _weights(profile: Profile, model: models.Model) -> Path | str:
-    """Return what to serve: our checkpoint of the model, or the model itself if it is quantized already.
+def _weights(profile: Profile, model: models.Model, config: Mapping[str, Any]) -> Path | str:
+    """Return what to serve: our checkpoint of the model, or the model itself if it is quantized already."""
+    itself = model.path or model.hub
+    if found := model_folder.quantization(config):
+        _refuse_others(profile, itself, found)
+        return itself
+    if not profile.quantization:
+        return itself
+    if profile.quantization not in recipes.RECIPES:
+        wanted = (
+            f"weights in {profile.quantization}, or one of {', '.join(recipes.RECIPES)}, which we can make"
+        )
+        raise UsageError(f"profile {profile.name}: found full precision in {itself}, expected {wanted}")
+    return checkpoints.find(model, profile.quantization, profile.model)
 
-    Of a model on a hub that cannot be seen here, and without a checkpoint of ours it is taken for one; the
-    kernels that the engine names will tell.
+
+def _refuse_others(profile: Profile, model: Path | str, found: Mapping[str, Any]) -> None:
+    """Refuse quantized weights under a profile that says otherwise: its figures would be another's.
+
+    A profile names one of our recipes, or a method as config.json calls it, such as gptq; fp8 is both.
     """
-    recipe = profile.quantization
-    if model.quantization:
-        _refuse_others(profile, model)
-        return model.path or model.hub
-    if not recipe:
-        return model.path or model.hub
-    if model.path is None and not checkpoints.place(model, recipe).exists():
-        return model.hub
-    return checkpoints.find(model, recipe, profile.model)
-
-
-def _refuse_others(profile: Profile, model: models.Model) -> None:
-    """Refuse a quantized folder under a profile that says otherwise: its figures would be another's."""
-    found = model_folder.look(model.path)["quantization_config"] if model.path else {}
     recipe = recipes.RECIPES.get(profile.quantization)
-    if recipe and all(
-        found.get(name) == recipe.expected[name]
-        for name in ("quant_method", "format")
-        if name in recipe.expected
-    ):
-        return
+    forms = [recipe.expected] if recipe else []
+    for form in (*forms, {"quant_method": profile.quantization}):
+        if all(found.get(name) == form[name] for name in ("quant_method", "format") if name in form):
+            return
     wanted = profile.quantization or "full precision"
-    form = " ".join(str(found[name]) for name in ("quant_method", "format") if name in found)
-    raise UsageError(f"profile {profile.name}: found weights in {form} in {model.path}, expected {wanted}")
+    named = " ".join(str(found[name]) for name in ("quant_method", "format") if name in found)
+    raise UsageError(f"profile {profile.name}: found weights in {named} in {model}, expected {wanted}")

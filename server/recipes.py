@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from server import model_folder
 from server.errors import UsageError
 
 GROUP_SIZES = (128, 64, 32)
@@ -85,8 +86,8 @@ def check(config: Mapping[str, Any], recipe: Recipe) -> None:
     architecture = next(iter(config.get("architectures") or ()), None)
     if architecture not in ARCHITECTURES:
         raise UsageError(f"architecture: found {architecture}, expected one of {', '.join(ARCHITECTURES)}")
-    if "quantization_config" in config:
-        method = config["quantization_config"].get("quant_method")
+    if quantized := model_folder.quantization(config):
+        method = quantized["quant_method"]
         raise UsageError(f"the model is quantized already ({method}), expected one at full precision")
     if recipe.environment == "autoawq":
         odd = {name: count for name, count in _outputs(config).items() if count % OUTPUTS}

@@ -49,12 +49,6 @@ def test_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve("org/little") == expected, "what stands here is no hub id"
 
 
-@pytest.mark.parametrize("method", ["awq", "compressed-tensors"])
-def test_a_quantized_folder_tells_its_method(tmp_path: Path, method: str) -> None:
-    config = LLAMA | {"quantization_config": {"quant_method": method, "bits": 4}}
-    assert resolve(str(folder(tmp_path / "m", config))).quantization == method
-
-
 @pytest.mark.parametrize(
     ("missing", "line"),
     [

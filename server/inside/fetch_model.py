@@ -1,6 +1,6 @@
 """Download a model at a commit from its hub, or find it where it was downloaded; prints its folder, last.
 
-ENV/bin/python fetch_model.py ORG/NAME COMMIT
+ENV/bin/python fetch_model.py ORG/NAME COMMIT [FILE ...]    these files alone, or all that a model needs
 """
 
 import sys
@@ -11,9 +11,9 @@ WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 
 def main() -> int:
-    hub, commit = sys.argv[1:]
+    hub, commit, *files = sys.argv[1:]
     try:
-        print(snapshot_download(hub, revision=commit, allow_patterns=WANTED))
+        print(snapshot_download(hub, revision=commit, allow_patterns=files or WANTED))
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller reads one line
         print(f"error: {hub}: {type(error).__name__}: {' '.join(str(error).split())}")
         return 1
