@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import struct
 import sys
 from pathlib import Path
@@ -237,3 +238,29 @@ def test_a_fingerprint_sees_a_change_in_the_middle_of_large_weights(tmp_path: Pa
         (place / "model.safetensors").write_bytes(weights)
         seen.add(checkpoints.fingerprint(place))
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("mean", "worst", "line"),
+    [
+        (0.1, 0.23, None),  # SmolLM2's
+        (0.3, 0.4, r"weights that differ by 0\.30 of their size from the model's, expected at most 0\.25"),
+        (0.107, 1.0, r"weights that differ in their worst layer by 1\.00 of .*, expected at most 0\.5"),
+        (math.nan, 0.2, "weights that differ by nan"),
+        (0.1, math.nan, "in their worst layer by nan"),
+    ],
+)
+def test_one_broken_layer_is_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mean: float, worst: float, line: str | None
+) -> None:
+    said = json.dumps({"mean": mean, "worst": worst, "layers": {}})
+    monkeypatch.setattr(quantize.programs, "run", lambda *_given, **_more: said)
+    recipe = recipes.find("awq")
+    job = Job(recipe, tmp_path, {"fingerprint": ""}, Path("python"), 64, [], 24, 256, keep_bug=False)
+    if line is None:
+        assert quantize._weight_error(job, tmp_path)["worst"] == worst
+        return
+    with pytest.raises(ServerError, match=line):
+        quantize._weight_error(job, tmp_path)
+    broken = dataclasses.replace(job, keep_bug=True)
+    assert quantize._weight_error(broken, tmp_path), "the gate's test wants it"

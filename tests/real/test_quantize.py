@@ -196,9 +196,12 @@ def test_a_model_of_a_hub_is_downloaded_at_its_commit(
         monkeypatch.setenv("HF_ENDPOINT", address)
         python = environments.python(quantize.recipes.find(recipe).environment)
         model = models.resolve("org/little", small_hub.COMMIT)
-        folder = quantize._fetch(model, python, say=lambda _line: None)
+        assert models.config(model, python)["architectures"] == ["LlamaForCausalLM"]
+        alone = next((tmp_path / "hub").rglob("snapshots/*"))
+        assert [file.name for file in alone.iterdir()] == ["config.json"], "no weights before all is checked"
+        folder = models.fetch(model, python, lambda _line: None)
         assert checkpoints.fingerprint(folder) == checkpoints.fingerprint(source)
         assert not (folder / "consolidated.bin").exists()
         with pytest.raises(ServerError, match=r"^org/little: ") as caught:
-            quantize._fetch(models.resolve("org/little", "f" * 40), python, say=lambda _line: None)
+            models.fetch(models.resolve("org/little", "f" * 40), python, lambda _line: None)
     assert "\n" not in str(caught.value)
