@@ -5,7 +5,7 @@ A gzipped JSON object, so that judging can be repeated without servers:
     schema, url, model, version, simulated, max_model_len, top_k, window, start, asked_unix_s
     texts      name, kind, text, tokens [n]; for each scored token, which are the last m of them:
                logprobs [m], top_ids [m][K], top_logprobs [m][K], likeliest first;
-               -1000 where the server gave NaN, infinity or null
+               -1000 where the server gave NaN, infinity or null, or could not write it
     answers    kind, prompt, prompt_ids or null, token_ids, text, finish ("stop", "length", ...)
 """
 

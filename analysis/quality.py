@@ -19,7 +19,7 @@ from .paired import MIN_CLUSTERS, Bounds, excess, pooled
 from .sla import SHARES, QualityLimit
 from .verdict import EXIT_CODES
 
-SCHEMA = 1
+SCHEMA = 2
 PERFECT = {
     "ppl_ratio": 1.0,
     "kl": 0.0,

@@ -42,8 +42,15 @@ def said(texts: list[dict[str, Any]], answers: list[dict[str, Any]], **other: An
     return head | {"texts": texts, "answers": answers} | other
 
 
-def server(noise: float, *, texts: int = 12, positions: int = 60, seed: int = 1, own: int = 1) -> Answers:
-    """Return a server whose logits are those of the model `seed` plus Gaussian noise, drawn from `own`."""
+def server(noise: float, **knobs: int) -> Answers:
+    """Return the answers of a server (see `said_by`)."""
+    return decode(said_by(noise, **knobs))
+
+
+def said_by(
+    noise: float, *, texts: int = 12, positions: int = 60, seed: int = 1, own: int = 1
+) -> dict[str, Any]:
+    """Return what a server says whose logits are the model `seed`'s plus Gaussian noise, drawn from `own`."""
     model, off = np.random.default_rng(seed), np.random.default_rng(1000 + own)
     read = []
     for number in range(texts):
@@ -54,4 +61,4 @@ def server(noise: float, *, texts: int = 12, positions: int = 60, seed: int = 1,
         logs = logs_of(logits + off.normal(0, 1, logits.shape) * noise)
         read.append(text_of(f"text-{number}", KINDS[number % len(KINDS)], logs, tokens))
     answers = [answer_of(number, list(range(10 + number % 7))) for number in range(60)]
-    return decode(said(read, answers))
+    return said(read, answers)

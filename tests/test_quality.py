@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.answers import Answers, AnswersError, Text, check_same_questions, decode, load
+from analysis.answers import IMPOSSIBLE, Answers, AnswersError, Text, check_same_questions, decode, load
 from analysis.divergence import diverge
 from analysis.freerun import ends_in_copies, is_empty, is_loop, prefix_share
 from analysis.paired import excess, pooled
@@ -247,6 +247,19 @@ def test_how_far_answers_are_the_same_can_be_limited() -> None:
     assert measures(found)["prefix_match"] == pytest.approx(by_hand)
     assert [one.status for one in found.limits] == ["PASS", "FAIL"]
     assert found.figures.exact_match == 0
+
+
+def test_weights_that_give_no_numbers_fail() -> None:
+    base = server(0)
+    nothing = [
+        replace(one, logprobs=one.logprobs * 0 + IMPOSSIBLE, top_logprobs=one.top_logprobs * 0 + IMPOSSIBLE)
+        for one in base.texts
+    ]
+    found = judge(base, replace(base, texts=tuple(nothing)), LIMITS)
+    assert found.status == "FAIL"
+    assert {one.measure for one in found.limits if one.status == "FAIL"} >= {"ppl_ratio", "kl"}
+    with pytest.raises(AnswersError, match="no baseline"):
+        judge(replace(base, texts=tuple(nothing)), base, LIMITS)
 
 
 def test_what_the_baseline_does_to_itself_never_fails() -> None:

@@ -20,9 +20,10 @@ from analysis import answers, quality
 from analysis import sla as slas
 from analysis.quality import Judged, Measure, QualityVerdict
 from analysis.verdict import write_atomically
-from server.errors import ServerError
+from server.errors import ServerError, UsageError
 from server.making import Say
 from server.quality import asking, questions
+from server.quality.api import Api
 from tokenswarm import EXIT_USAGE, TokenswarmError, judging, tables
 from tokenswarm.serving import refusal
 
@@ -57,13 +58,10 @@ def compare(  # noqa: PLR0913 - three servers, and what to do with what they say
     is asked a second time. Raises TokenswarmError.
     """
     urls = {BASE: base_url, CANDIDATE: candidate_url, FLOOR: floor_url or base_url}
-    given = [url.rstrip("/") for url in (base_url, candidate_url, floor_url) if url]
-    if len(set(given)) < len(given):
-        raise TokenswarmError(
-            f"found one server twice in {', '.join(given)}, expected different ones", EXIT_USAGE
-        )
     try:
+        _refuse_same([url for url in (base_url, candidate_url, floor_url) if url])
         served = {name: asking.look(url) for name, url in urls.items()}
+        _check_floor(served[BASE], served[FLOOR])
         room = min(one.max_model_len for one in served.values())
         asked = questions.make(served[BASE].tokenize, room)
         for name, one in served.items():
@@ -72,6 +70,21 @@ def compare(  # noqa: PLR0913 - three servers, and what to do with what they say
         raise refusal(error) from None
     how = RESTARTED if floor_url else SAME_PROCESS
     return judge(out / BASE, out / CANDIDATE, sla, out, floor=(out / FLOOR, how))
+
+
+def _refuse_same(urls: list[str]) -> None:
+    """Refuse one server under two names: it would pass."""
+    given = [Api(url).url for url in urls]
+    if len({url.lower().replace("//localhost", "//127.0.0.1") for url in given}) < len(given):
+        raise UsageError(f"found one server twice in {', '.join(given)}, expected different ones")
+
+
+def _check_floor(base: asking.Served, floor: asking.Served) -> None:
+    """Refuse a noise floor of another name; with another model's nothing would FAIL, nor PASS."""
+    if base.model != floor.model:
+        raise UsageError(
+            f"{floor.api.url}: found the model {floor.model}, expected the baseline's, {base.model}"
+        )
 
 
 def ask(url: str, path: Path, say: Say, *, like: Path | None = None) -> None:

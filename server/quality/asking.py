@@ -29,6 +29,7 @@ MAX_TOKENS = 96
 AT_ONCE = 4
 SAY_EVERY = 10
 NO_LIMIT = 1 << 30  # tokens, where a server does not say
+NOT_A_NUMBER = "float values are not JSON compliant"  # how vLLM refuses to write NaN, as broken weights give
 IMPOSSIBLE = -1000.0  # kept for a log probability that is none; `analysis.answers` says what it means
 
 _Asked = TypeVar("_Asked")
@@ -105,16 +106,15 @@ def ask(served: Served, questions: Questions, say: Say, *, top_k: int = TOP_K) -
 
 def _at_once(do: Callable[[_Asked], _Said], items: Sequence[_Asked], what: str, say: Say) -> list[_Said]:
     """Do a few at a time and return them in order; the first error ends it."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        try:
-            found = []
-            for said in pool.map(do, items):
-                found.append(said)
-                if len(found) % SAY_EVERY == 0 or len(found) == len(items):
-                    say(f"{len(found)} of {len(items)} {what}")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        found = []
+        for said in pool.map(do, items):
+            found.append(said)
+            if len(found) % SAY_EVERY == 0 or len(found) == len(items):
+                say(f"{len(found)} of {len(items)} {what}")
+    finally:  # after Ctrl-C nobody waits for a server that hangs
+        pool.shutdown(wait=False, cancel_futures=True)
     return found
 
 
@@ -124,6 +124,8 @@ def _allowed(served: Served, questions: Questions, top_k: int) -> int:
     try:
         _logprobs(served, ids, top_k)
     except RefusalError as error:
+        if NOT_A_NUMBER in error.reason:
+            return top_k
         named = re.search(r"logprobs?\b.*max\w* allowed: (\d+)", error.reason)
         if not named or not 0 < int(named[1]) < top_k:
             raise
@@ -172,7 +174,13 @@ def _score(served: Served, questions: Questions, k: int, text: Text) -> dict[str
 def _window(served: Served, k: int, window: Window) -> list[tuple[int, dict[int, float]]]:
     """Return each scored token with what the server said of it: id -> log probability, its own among them."""
     first = len(window.ids) - window.scored
-    said = _logprobs(served, window.ids, k)[first - 1 :]
+    try:
+        said = _logprobs(served, window.ids, k)[first - 1 :]
+    except RefusalError as error:
+        if NOT_A_NUMBER not in error.reason:
+            raise
+        nothing = dict.fromkeys(range(k + 1), IMPOSSIBLE)
+        return [(token, nothing | {token: IMPOSSIBLE}) for token in window.ids[first:]]
     try:
         read = [{int(one): _rounded(more["logprob"]) for one, more in found.items()} for found in said]
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -51,3 +51,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     twice = gate("http://127.0.0.1:9", "http://127.0.0.1:9/")
     assert (twice.returncode, twice.stderr.count("\n")) == (2, 1)
     assert "found one server twice" in twice.stderr
+    same = gate("http://localhost:9/v1", "http://me:secret@127.0.0.1:9")
+    assert (same.returncode, same.stderr.count("\n")) == (2, 1)
+    assert "found one server twice" in same.stderr
+    assert "secret" not in same.stderr
