@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ def offline(  # noqa: PLR0913, PLR0917 - what is run, where, on what, and where 
     """
     command = argv.command(profile, place)
     served = command.argv[command.argv.index("--model") :]
-    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tokenswarm-") as scratch:
         given = Path(scratch) / "prompts.json"
         given.write_text(json.dumps(list(prompts)), encoding="utf-8")
@@ -40,12 +38,12 @@ def offline(  # noqa: PLR0913, PLR0917 - what is run, where, on what, and where 
         script: list[str | Path] = [place.program, SCRIPT, given, str(max_tokens), *served]
         try:
             printed = programs.run(script, log, limit_s=LIMIT_S, variables=command.variables)
-        except ServerError:
-            if time.monotonic() - began >= LIMIT_S:
-                raise
-            reason = enginelog.failure(log.read_text(encoding="utf-8").splitlines(), 1)
+        except programs.FailedError as error:
+            reason = enginelog.failure(log.read_text(encoding="utf-8").splitlines(), error.code)
             raise ServerError(f"{profile.name}: {reason} (see {log})") from None
     lines = printed.splitlines()
-    found = next(line for line in reversed(lines) if line.startswith("{"))
+    found = next((line for line in reversed(lines) if line.startswith("{")), None)
+    if found is None:
+        raise ServerError(f"{profile.name}: found no figures in what it printed, expected some (see {log})")
     figures: dict[str, Any] = json.loads(found)
     return figures | {"kernels": list(enginelog.kernels(lines))}

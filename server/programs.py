@@ -17,6 +17,15 @@ OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 OFFLINE = {"HF_HUB_DISABLE_TELEMETRY": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
+class FailedError(ServerError):
+    """A program ended with an exit code that is not 0; above 128 for a signal."""
+
+    def __init__(self, text: str, code: int) -> None:
+        """Keep the code beside the reason."""
+        super().__init__(text)
+        self.code = code
+
+
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the variables for an engine: ours without what points into our own environment, and `more`."""
     kept = {name: value for name, value in os.environ.items() if name not in OURS}
@@ -75,7 +84,7 @@ def run(  # noqa: PLR0913 - two ways to follow it, and its bounds; all but two h
     if late.is_set():
         raise ServerError(f"{name} ran past {limit_s:.0f} s (see {log})")
     if code:
-        raise ServerError(f"{telling(lines)} (exit code {code}, see {log})")
+        raise FailedError(f"{telling(lines)} (exit code {code}, see {log})", code)
     return "\n".join(lines)
 
 
