@@ -196,16 +196,20 @@ def _times(run: Run, evidence: Evidence) -> list[Gate]:
 
 
 def _server(run: Run) -> list[Gate]:
-    """Compare with the server's own counts: equal where all went well, at least ours where some failed."""
+    """Say whether it lived, and compare its counts: equal where all went well, at least ours elsewhere."""
+    facts = run.meta.get("server")
+    ended = facts.get("ended") if isinstance(facts, dict) else None
+    gone = _gate("server", f"gone: {ended}", "there to the end", ok=not ended, severity="warning")
+    alive = [gone] if ended else []
     counts = run.meta.get("server_counts")
     if not isinstance(counts, dict):
-        return [_gate("requests = server's", "not scraped", "equal", ok=True, severity="note")]
+        return [*alive, _gate("requests = server's", "not scraped", "equal", ok=True, severity="note")]
     severity = "invalid" if counts.get("exclusive") else "note"
     frame = run.requests
     ok = frame[frame.outcome == "ok"]
     failed = len(frame) - len(ok)
     tokens = int(ok.output_tokens.sum())
-    gates = []
+    gates = alive
     # vLLM counts each of n choices as a request of its own.
     choices = int(run.meta.get("workload", {}).get("choices") or 1)
     pairs = [

@@ -34,10 +34,7 @@ from .charts_comparison import (
 from .compare import Comparison, Server
 from .page import LEFT, RIGHT, header
 from .sentences import Quality, paragraphs
-from .verdict import INVALID, OVERSATURATED
-
-SEVERITY = (INVALID, OVERSATURATED, "FAIL", "INCONCLUSIVE", "PASS")
-"""Of several blocks the worst is shown."""
+from .verdict import INVALID, OVERSATURATED, SEVERITY
 
 MEASURES = {"ppl_ratio": "ppl x {:.3f}", "kl": "KL {:.2g}", "top1": "top-1 {:.0%}"}
 """What is told of a quality verdict's measures."""
@@ -122,6 +119,7 @@ def _table(made: Figure, comparison: Comparison, quality: Quality, top: float) -
 
 
 def _worst(comparison: Comparison, server: str, at: float) -> str:
+    """Return the worst verdict of several blocks."""
     found = {one.status for one in comparison.readings if one.server == server and one.level == at}
     return next((status for status in SEVERITY if status in found), "")
 

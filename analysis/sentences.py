@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .compare import MISSING, NO_DIFFERENCE, NO_RATIO, ONE_PAIR, Comparison, Contrast, Effect, LeftOut, Server
-from .objective import FAIL, PASS, percent
+from .objective import FAIL, INCONCLUSIVE, PASS, percent
 from .reading import ERRORS, TOKENS
 from .verdict import OVERSATURATED
 
@@ -207,14 +207,16 @@ def _holds(comparison: Comparison, quality: Quality) -> str:
     """Say up to which level the SLA was shown to hold for each server; speed without quality is said, too."""
     told, others = [], []
     for server in comparison.servers:
-        failed = quality.get(server.name, {}).get("status") == FAIL
+        status = str(quality.get(server.name, {}).get("status"))
         highest = holds_up_to(comparison, server.name)
         if highest is None:
-            others.append(f"{server.name}{' (FAILs on quality, too)' if failed else ''}")
+            others.append(f"{server.name}{' (FAILs on quality, too)' if status == FAIL else ''}")
             continue
         reach = "at" if len(comparison.levels) == 1 else "up to"
         text = f"{server.name} holds it {reach} {level(comparison, highest)}"
-        told.append(f"{text}, but FAILs on quality" if failed else text)
+        told.append(
+            text + {FAIL: ", but FAILs on quality", INCONCLUSIVE: ", quality undecided"}.get(status, "")
+        )
     if others:
         told.append(f"{_listed(others)} {'is' if len(others) == 1 else 'are'} not shown to hold it")
     return f"{'; '.join(told)}."

@@ -20,6 +20,9 @@ INVALID, OVERSATURATED = "INVALID", "OVERSATURATED"
 
 EXIT_CODES = {PASS: 0, FAIL: 3, OVERSATURATED: 3, INCONCLUSIVE: 4, INVALID: 5}
 
+SEVERITY = (INVALID, OVERSATURATED, FAIL, INCONCLUSIVE, PASS)
+"""Of several verdicts the first of these is the whole's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -1,4 +1,4 @@
-"""The doors of the house: who may import what, and how long a file may be. DESIGN.md, "Rooms and doors"."""
+"""The doors of the house (README, "How it works"): who may import what, and how long a file may be."""
 
 import ast
 import subprocess

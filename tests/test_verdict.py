@@ -229,6 +229,12 @@ def test_a_server_that_counted_otherwise_makes_the_run_invalid_only_if_it_was_ou
     assert gate(shared, name)[2] == "note"
 
 
+def test_a_server_that_ended_is_told(judged: Judge) -> None:
+    verdict = judged(changed(meta={"server": {"ended": "killed (SIGKILL), as the system does"}}))
+    assert gate(verdict, "server") == (False, "gone: killed (SIGKILL), as the system does", "warning")
+    assert "server" not in {one.name for one in judged(changed(meta={"server": {"ended": None}})).gates}
+
+
 def test_failed_requests_may_have_been_served_in_part(judged: Judge) -> None:
     verdict = judged(changed(failures={"stall_timeout": 0.03}, meta={"server_counts": {"exclusive": True}}))
     assert gate(verdict, "requests = server's")[0]

@@ -81,7 +81,7 @@ def run(experiment: Path, out: Path | None, *, machine: bool) -> None:
         sla: {name: sub-100ms, objectives: ["ttft p95 < 100 ms", "error_rate < 0.1 %"]}
 
     tokenswarm/demo.yaml is a longer one; tokenswarm/experiment.py lists every key. An API key comes from the
-    environment: TOKENSWARM_API_KEY, VLLM_API_KEY (which a vLLM inherits) or OPENAI_API_KEY.
+    environment: TOKENSWARM_API_KEY, OPENAI_API_KEY or VLLM_API_KEY (which a vLLM that we start inherits).
     """
     _experiment(experiment, out, machine=machine)
 
@@ -112,6 +112,8 @@ def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
 def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
     """Judge the run in RUN_DIR by an SLA; writes verdict.json and junit.xml beside it.
 
+    RUN_DIR may also be an experiment's directory: then all of its runs, the comparison and the quality.
+
     \b
     An SLA file:
         name: sub-100ms
@@ -121,20 +123,22 @@ def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
           - error_rate < 0.1 %
           - goodput(ttft < 100 ms, tpot < 20 ms) >= 95 %
     """
-    from tokenswarm import judging  # noqa: PLC0415 - as above
+    from tokenswarm import rejudging  # noqa: PLC0415 - as above
 
-    _conclude(judging.conclude([run_dir], judging.sla(sla, run_dir), None), run_dir, machine=machine)
+    _conclude(rejudging.again(run_dir, sla, report=False), run_dir, machine=machine)
 
 
 @cli.command()
 @run_argument
 @sla_option
 def report(run_dir: Path, sla: Path | None) -> None:
-    """Write report.pdf and charts/*.png for the run in RUN_DIR."""
-    from tokenswarm import judging  # noqa: PLC0415 - as above
+    """Write report.pdf and charts/*.png for the run, or the experiment, in RUN_DIR."""
+    from tokenswarm import rejudging  # noqa: PLC0415 - as above
 
-    judging.conclude([run_dir], judging.sla(sla, run_dir), run_dir)
-    click.echo(run_dir / "report.pdf")
+    rejudging.again(run_dir, sla, report=True)
+    whole = run_dir / "report.pdf"
+    for file in [whole] if whole.exists() else sorted(run_dir.glob("*/report.pdf")):
+        click.echo(file)
 
 
 @cli.command()
@@ -235,6 +239,8 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except TokenswarmError as error:
+        for line in error.tail:
+            click.secho(f"  {line}", dim=True, err=True)
         click.echo(f"tokenswarm: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:

@@ -29,7 +29,7 @@ The file (YAML; every key but `servers` may be left out):
       options: []             # further options of the locustfile, such as [--ignore-eos]
     sla: sla.yaml             # a file beside this one, or the SLA itself (name, objectives, quality)
 
-An SLA with a `quality` list has each server asked for its answers, too, after its first block, and each but
+An SLA with a `quality` list has each server asked for its answers, too, after its first run, and each but
 the first is judged against the first.
 """
 

@@ -1,5 +1,6 @@
 """From run directories to verdicts and reports: the front door's way through the judging room."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,6 @@ from tokenswarm import EXIT_USAGE, TokenswarmError
 from tokenswarm.experiment import Experiment, InlineSla
 
 KEPT = "sla.yaml"  # in a run directory: what the run was made for
-SEVERITY = ("INVALID", "OVERSATURATED", "FAIL", "INCONCLUSIVE", "PASS")
 
 
 def sla(path: Path | None, run: Path | None = None) -> slas.Sla:
@@ -59,13 +59,14 @@ class Conclusion(NamedTuple):
     comparison: compare.Comparison | None
     quality: dict[str, QualityVerdict]
     unasked: dict[str, str]  # servers whose quality is limited but unknown, and why
+    missing: list[str]  # runs that were planned and are not there
 
     @property
     def status(self) -> str:
         """The worst of all: speed without quality is no PASS."""
         found = [one.status for one in self.verdicts] + [one.status for one in self.quality.values()]
-        found += ["INCONCLUSIVE"] if self.unasked else []
-        return min(found, key=SEVERITY.index)
+        found += ["INCONCLUSIVE"] if self.unasked or self.missing else []
+        return min(found, key=verdict.SEVERITY.index)
 
     @property
     def exit_code(self) -> int:
@@ -74,7 +75,7 @@ class Conclusion(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict of one run, or of several with the worst of them as the whole's."""
-        if len(self.verdicts) == 1 and not self.quality:
+        if len(self.verdicts) == 1 and not (self.quality or self.unasked or self.missing):
             return self.verdicts[0].to_json()
         return {
             "status": self.status,
@@ -84,40 +85,53 @@ class Conclusion(NamedTuple):
             "comparison": self.comparison.to_json() if self.comparison else None,
             "quality": {name: one.to_json() for name, one in self.quality.items()},
             "unasked": self.unasked,
+            "missing": self.missing,
         }
 
 
-def conclude(
+def conclude(  # noqa: PLR0913 - what was measured, asked and left out
     directories: list[Path],
     by: slas.Sla,
     out: Path | None,
+    *,
     quality: dict[str, QualityVerdict] | None = None,
     unasked: dict[str, str] | None = None,
+    missing: list[str] | None = None,
 ) -> Conclusion:
     """Judge runs and write what belongs beside them: verdict.json and junit.xml; with `out`, reports.
 
-    Each run's own report goes into its directory; several runs are also compared, in `out`. Raises
+    Each run's own report goes into its directory; several runs are also compared, in `out`, which then holds
+    the verdict on all of them. `missing` are runs that were planned: without them there is no PASS. Raises
     TokenswarmError where a directory holds no run.
     """
     judged = [_judge(directory, by) for directory in directories]
     verdicts = [found for _, found in judged]
     if not out:
-        return Conclusion(verdicts, [], None, {}, {})
+        return Conclusion(verdicts, [], None, {}, {}, [])
     for directory, pair in zip(directories, judged, strict=True):
         report.write_report([pair], directory)
-    if len(judged) == 1:
-        return Conclusion(verdicts, [], None, {}, {})
-    plain = {name: one.to_json() for name, one in (quality or {}).items()}
+    if len(judged) == 1 and not missing:
+        return Conclusion(verdicts, [], None, {}, {}, [])
+    quality, unasked = quality or {}, unasked or {}
+    plain = {name: one.to_json() for name, one in quality.items()}
+    plain |= {
+        name: {"status": "INCONCLUSIVE", "reasons": [f"not judged: {why}"]} for name, why in unasked.items()
+    }
     try:
         comparison = compare.compare(judged)
+        report.write_comparison(comparison, judged, plain or None, out)
+        said = sentences.sentences(comparison, plain or None)
     except ComparisonError as error:
+        comparison = None
+        for name in ("comparison.json", "report.pdf"):  # what was said before does not hold
+            (out / name).unlink(missing_ok=True)
         if len(judged) == report.MAX_RUNS:
             report.write_report(judged, out)
-        told = [] if _one_server(judged) else [f"not compared: {error}"]
-        return Conclusion(verdicts, told, None, quality or {}, unasked or {})
-    report.write_comparison(comparison, judged, plain or None, out)
-    said = sentences.sentences(comparison, plain or None)
-    return Conclusion(verdicts, said, comparison, quality or {}, unasked or {})
+        said = [] if _one_server(judged) else [f"not compared: {error}"]
+    found = Conclusion(verdicts, said, comparison, quality, unasked, missing or [])
+    text = json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n"
+    verdict.write_atomically(out / "verdict.json", text.encode("utf-8", "replace"))
+    return found
 
 
 def _one_server(judged: list[tuple[rundir.Run, verdict.Verdict]]) -> bool:

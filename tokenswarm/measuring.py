@@ -26,8 +26,11 @@ class Up(NamedTuple):
     model: str  # what requests call its model; "" for the first that it lists
     facts: dict[str, Any] | None
     ended: Callable[[], str | None] = lambda: None  # why it is not running any more, None if it is
+    block: int = 0  # in which it was started
+    log: Path | None = None
 
 
+NO_PROXY = urllib.request.ProxyHandler({})
 Show = Callable[[Progress], None]
 After = Callable[[Run, Up], None]
 """Called after each run while its server is still up."""
@@ -47,7 +50,8 @@ def check(experiment: Experiment, say: Say) -> None:
 def measure_all(experiment: Experiment, out: Path, show: Show, after: After) -> Iterator[Path]:
     """Do all runs; yields their directories. Ctrl-C ends the current run in order, and is the last.
 
-    A server stays up for runs that follow each other, with its prefix cache emptied between them.
+    A server stays up for the levels of a block, with its prefix cache emptied between them. Each block starts
+    it anew, also where two of its blocks follow each other: else one server is met warm and the other is not.
     Raises TokenswarmError if a run could not begin.
     """
     up = None
@@ -55,13 +59,13 @@ def measure_all(experiment: Experiment, out: Path, show: Show, after: After) -> 
         for run in schedule(experiment):
             directory = out / run.name
             directory.mkdir(parents=True, exist_ok=True)
-            if up is None or up.name != run.server.name or not _is_fresh(up):
+            if up is None or (up.name, up.block) != (run.server.name, run.block) or not _is_fresh(up):
                 stack.close()
                 up = stack.enter_context(_serving(experiment, run, directory, show))
             whole = _measure(experiment, run, up, directory, show)
             reason = up.ended()
             if reason:
-                show(Progress(run.name, 0, 1, {}, f"the server {reason} (see {directory / 'server.log'})"))
+                show(Progress(run.name, 0, 1, {}, f"the server {reason} (see {up.log})", last=True))
             _keep_facts(experiment, run, up, directory)
             yield directory
             if not whole:
@@ -72,23 +76,27 @@ def measure_all(experiment: Experiment, out: Path, show: Show, after: After) -> 
 @contextmanager
 def _serving(experiment: Experiment, run: Run, directory: Path, show: Show) -> Iterator[Up]:
     if run.server.url:
-        yield Up(run.server.name, run.server.url, "", None)
+        yield Up(run.server.name, run.server.url, "", None, block=run.block)
         return
+
+    log = directory / "server.log"
 
     def say(doing: str) -> None:
         show(Progress(run.name, 0, 1, {}, doing))
 
+    say("starting")  # in a log this line stands while the engine loads
     with ExitStack() as stack:
         try:
             profile = profile_of(run.server, experiment)
-            command = locate.command(profile, launch.free_port(), say=say)
-            server = stack.enter_context(launch.serving(command, directory / "server.log", say=say))
+            command = locate.command(profile, launch.free_port(), say=say, development=True)
+            server = stack.enter_context(launch.serving(command, log, say=say))
         except ServerError as error:
             refused = serving.refusal(error)
-            text = f"{run.server.name}: {refused} (see {directory / 'server.log'})"
-            raise TokenswarmError(text, refused.exit_code) from None
+            see = f" (see {log})" if refused.tail else ""
+            text = f"{run.server.name}: {refused}{see}"
+            raise TokenswarmError(text, refused.exit_code, refused.tail) from None
         facts = serving.facts(profile, command, server)
-        yield Up(run.server.name, server.url, command.model, facts, server.ended)
+        yield Up(run.server.name, server.url, command.model, facts, server.ended, run.block, log)
 
 
 def _is_fresh(up: Up) -> bool:
@@ -97,7 +105,7 @@ def _is_fresh(up: Up) -> bool:
         return True  # not ours to touch; and no two runs of a server have the same prompts
     asked = urllib.request.Request(up.url + "/reset_prefix_cache", method="POST")  # noqa: S310 - our own URL
     try:
-        with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310 - as above
+        with urllib.request.build_opener(NO_PROXY).open(asked, timeout=30) as answer:
             return bool(answer.status == 200 and json.load(answer).get("success", True))
     except (OSError, ValueError, AttributeError):
         return False

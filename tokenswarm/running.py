@@ -5,9 +5,19 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis import sla as slas
-from tokenswarm import EXIT_INTERRUPTED, TokenswarmError, judging, measuring, tables
+from server.errors import ServerError
+from tokenswarm import (
+    EXIT_INTERRUPTED,
+    EXIT_NOT_STARTED,
+    TokenswarmError,
+    judging,
+    measuring,
+    rejudging,
+    serving,
+    tables,
+)
 from tokenswarm.experiment import Experiment, Run
-from tokenswarm.gate import Gate
+from tokenswarm.gate import FOLDER, Gate, judge
 from tokenswarm.measuring import Up
 from tokenswarm.tables import Progress
 
@@ -20,8 +30,9 @@ def run(plan: Experiment, path: Path, sla: slas.Sla, out: Path, console: Console
     directories: list[Path] = []
     failure: TokenswarmError | None = None
     out.mkdir(parents=True, exist_ok=True)
+    rejudging.keep_plan(plan, out)
     with tables.progress(console) as show:
-        gate = Gate(plan, out / "quality", lambda line: show(Progress("", 0, 1, {}, line)))
+        gate = Gate(plan, out / FOLDER, show)
         ask = gate if plan.sla and sla.quality and len(plan.servers) > 1 else _ask_nothing
         try:
             measuring.check(plan, lambda line: show(Progress("", 0, 1, {}, line)))
@@ -30,12 +41,18 @@ def run(plan: Experiment, path: Path, sla: slas.Sla, out: Path, console: Console
                 directories.append(directory)
         except TokenswarmError as error:
             failure = error
+        except ServerError as error:
+            failure = serving.refusal(error)
+        except OSError as error:  # a full disk, say
+            failure = TokenswarmError(f"{error.filename or out}: {error.strerror or error}", EXIT_NOT_STARTED)
         except KeyboardInterrupt:  # while a server starts, or is asked: what was measured is judged
             failure = TokenswarmError("interrupted", EXIT_INTERRUPTED)
     if not directories:
         raise failure or TokenswarmError("interrupted", EXIT_INTERRUPTED)
-    quality = gate.judge(sla)
-    found = judging.conclude(directories, sla, out, quality, gate.unasked)
+    names, runs = rejudging.planned(out)
+    missing = [name for name in runs if out / name not in directories]
+    quality = judge(out / FOLDER, names, sla, gate.unasked) if ask is gate else {}
+    found = judging.conclude(directories, sla, out, quality=quality, unasked=gate.unasked, missing=missing)
     if failure:
         raise failure
     return found

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -28,10 +29,14 @@ class Progress(NamedTuple):
     total_s: float
     row: dict[str, str]
     doing: str = ""  # before it is loaded
+    last: bool = False  # a word that must not be lost
 
 
 SIDE_BY_SIDE = 3
 """So many runs still fit beside each other in a terminal."""
+
+LONG_NAME = 24
+"""A run's name up to here stays on its line."""
 
 
 @contextmanager
@@ -41,7 +46,14 @@ def progress(console: Console) -> Iterator[Any]:
         yield _Log(console)
         return
     with Live(console=console, transient=True, refresh_per_second=4) as live:
-        yield lambda state: live.update(_line(state))
+
+        def show(state: Progress) -> None:
+            if state.last:
+                console.print(_line(state))
+            else:
+                live.update(_line(state))
+
+        yield show
 
 
 @contextmanager
@@ -55,16 +67,17 @@ def telling(console: Console) -> Iterator[Callable[[str], None]]:
 
 
 class _Log:
-    """Progress for files: a line every ten seconds of load."""
+    """Progress for files: a line every ten seconds, and whenever something else begins."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._said: tuple[str, int] = ("", -1)
+        self._said = ("", False)
+        self._next_s = 0.0
 
     def __call__(self, state: Progress) -> None:
-        step = (state.server, int(state.elapsed_s) // 10 if state.row else -1)
-        if step != self._said:
-            self._said = step
+        step, now_s = (state.server, bool(state.row)), time.monotonic()
+        if step != self._said or now_s >= self._next_s or state.last:
+            self._said, self._next_s = step, now_s + 10
             self._console.print(_line(state))
 
 
@@ -100,6 +113,8 @@ def conclusion(found: Any, console: Console) -> None:
         console.print(text.append(": " + "; ".join(quality.reasons)), soft_wrap=True)
     for name, reason in found.unasked.items():
         console.print(Text(f"{name}: quality not judged: {reason}"), style="yellow", soft_wrap=True)
+    if found.missing:
+        console.print(Text(f"not measured: {', '.join(found.missing)}"), style="yellow", soft_wrap=True)
     for sentence in found.said:
         console.print(Text(sentence), soft_wrap=True)
 
@@ -107,7 +122,9 @@ def conclusion(found: Any, console: Console) -> None:
 def _run_by_run(verdicts: list[Any], console: Console) -> None:
     """Print many runs, a line each."""
     table = Table(title=f"SLA {verdicts[0].sla}", title_justify="left", title_style="bold")
-    table.add_column("run" + ("  (SIMULATED)" if any(v.simulated for v in verdicts) else ""), overflow="fold")
+    head = "run" + ("  (SIMULATED)" if any(v.simulated for v in verdicts) else "")
+    longest = max(len(v.name) for v in verdicts)
+    table.add_column(head, overflow="fold", min_width=min(longest, LONG_NAME))  # the headings can give way
     table.add_column("verdict")
     for result in verdicts[0].objectives:
         table.add_column(result.text, justify="right")

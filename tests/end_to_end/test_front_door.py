@@ -387,7 +387,7 @@ def test_experiment_that_is_killed_leaves_records_and_nothing_running(
     assert len(run.records) > 5
     check_accounts(run)  # what was started was let end
     assert run.meta["interrupted"]
-    assert [path.name for path in found.out.iterdir()] == ["one"]
+    assert sorted(path.name for path in found.out.iterdir()) == ["one", "plan.json"]
 
 
 @pytest.mark.slow

@@ -97,8 +97,7 @@ def test_mirrored_blocks_are_measured_asked_and_compared(tmp_path: Path) -> None
     runs = [json.loads((tmp_path / "out" / run["name"] / "run.json").read_text()) for run in found["runs"]]
     assert [run["experiment"]["block"] for run in runs] == [1, 1, 2, 2]
     ports = [run["server"]["argv"][-1] for run in runs]
-    assert ports[1] == ports[2], "a server stays up for runs that follow each other"
-    assert len({ports[0], ports[1], ports[3]}) == 3
+    assert len(set(ports)) == 4, "each block meets each server freshly started"
     assert all(sentence.startswith("SIMULATED") for sentence in found["said"])
     assert found["comparison"]
     assert found["unasked"] == {}

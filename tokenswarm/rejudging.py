@@ -1,0 +1,55 @@
+"""Judge what was measured again, without any server: a run, or all of an experiment.
+
+An experiment's directory holds its runs, and plan.json: the servers, the baseline first, and the runs that
+were to be made.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenswarm import EXIT_USAGE, TokenswarmError, gate, judging
+from tokenswarm.experiment import Experiment, schedule
+from tokenswarm.judging import Conclusion
+
+PLAN = "plan.json"
+
+
+def keep_plan(plan: Experiment, out: Path) -> None:
+    """Write what an experiment is to measure into its directory."""
+    made = {
+        "servers": [server.name for server in plan.servers],
+        "runs": [run.name for run in schedule(plan)],
+    }
+    (out / PLAN).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
+def planned(directory: Path) -> tuple[list[str], list[str]]:
+    """Return the names of an experiment's servers and of its runs; raises TokenswarmError."""
+    file = directory / PLAN
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return [str(name) for name in found["servers"]], [str(name) for name in found["runs"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TokenswarmError(f"{file}: found no plan of an experiment ({error!r})", EXIT_USAGE) from None
+
+
+def again(directory: Path, by: Path | None, *, report: bool) -> Conclusion:
+    """Judge the run, or the experiment, in a directory by an SLA file, or by the one that it was made for.
+
+    Of a run, the report is remade if it is asked for; of an experiment always, for comparison and quality are
+    what it is about. Raises TokenswarmError where the directory holds neither.
+    """
+    if not (directory / PLAN).exists():
+        return judging.conclude([directory], judging.sla(by, directory), directory if report else None)
+    servers, names = planned(directory)
+    runs = [directory / name for name in names if (directory / name / "run.json").exists()]
+    if not runs:
+        raise TokenswarmError(f"{directory}: found none of its {len(names)} runs, expected one", EXIT_USAGE)
+    missing = [name for name in names if directory / name not in runs]
+    sla = judging.sla(by, runs[0])
+    unasked: dict[str, str] = {}
+    wanted = by or (runs[0] / judging.KEPT).exists()  # the default SLA's limits are asked for by nobody
+    asked = wanted and sla.quality and len(servers) > 1
+    quality = gate.judge(directory / gate.FOLDER, servers, sla, unasked) if asked else {}
+    return judging.conclude(runs, sla, directory, quality=quality, unasked=unasked, missing=missing)
