@@ -29,11 +29,13 @@ load: {{loop: closed, users: 1, duration_s: 15, warmup_s: 2, workers: 1}}
 workload: {{prompt_words: 40, max_tokens: 16, options: [--ignore-eos]}}
 sla: {{name: in small, objectives: [error_rate < 50 %]}}
 """
-TRANSFORMERS = f"""
+TINY = f"""
 servers:
   - {{name: vllm, profile: baseline, model: tiny, options: {ENGINE}}}
+  - {{name: awq, profile: awq, model: tiny, options: {ENGINE}}}
+  - {{name: awq-ct, profile: awq-ct, model: tiny, options: {ENGINE}}}
   - {{name: transformers, profile: transformers, model: tiny}}
-load: {{loop: closed, users: 1, duration_s: 8, warmup_s: 1, workers: 1}}
+load: {{loop: closed, users: [1, 2], duration_s: 5, warmup_s: 1, workers: 1}}
 workload: {{prompt_words: 40, max_tokens: 16}}
 sla: {{name: in small, objectives: [error_rate < 50 %]}}
 """
@@ -95,14 +97,26 @@ def test_quantized_models_are_loaded_and_compared(real: Real, tmp_path: Path) ->
     assert (tmp_path / "out" / "report.pdf").stat().st_size > 10_000
 
 
-def test_transformers_is_compared_with_vllm(real: Real, tmp_path: Path) -> None:
+def test_a_tiny_model_by_four_profiles_at_two_levels(real: Real, tmp_path: Path) -> None:
     assert real.python.exists()
-    environments.install("transformers", print)
+    for environment in ("transformers", "autoawq", "llm-compressor"):
+        environments.install(environment, print)
+    for recipe in ("awq", "awq-ct"):
+        quantize.quantize("tiny", recipe, samples=4, sequence=64, say=print)
     key = "sk-of-the-engine"  # vLLM inherits it and asks for it
-    found = experiment(tmp_path, TRANSFORMERS, VLLM_API_KEY=key)
-    assert answered(tmp_path, "vllm") >= 3
+    found = experiment(tmp_path, TINY, VLLM_API_KEY=key)
     texts = [file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()]
     assert not any(key.encode() in text for text in texts)
-    assert [run["name"] for run in found["runs"]] == ["vllm", "transformers"]
-    assert answered(tmp_path, "transformers") >= 3
-    assert any("transformers" in sentence for sentence in found["said"])
+    names = ["vllm", "awq", "awq-ct", "transformers"]
+    runs = [[f"{name}-{level}users" for level in (1, 2)] for name in names]
+    assert [run["name"] for run in found["runs"]] == [name for pair in runs for name in pair]
+    for pair in runs:
+        facts = [meta(tmp_path, name)["server"] for name in pair]
+        assert facts[0]["kernel_ok"], facts[0]["kernels"]
+        assert min(answered(tmp_path, name) for name in pair) >= 3
+        starts = {(one["argv"][-1], one["ready_s"]) for one in facts}
+        # transformers has no /reset_prefix_cache, and is started anew instead
+        assert len(starts) == (2 if pair[0].startswith("transformers") else 1), "up for both levels"
+    assert meta(tmp_path, "awq-1users")["server"]["kernels"] == ["CPUWNA16LinearKernel"]
+    assert sorted(found["comparison"]["levels"]) == [1, 2]
+    assert [sentence.partition(" ")[0] for sentence in found["said"]] == [*names[1:], "SLA"]

@@ -14,6 +14,7 @@ __all__ = ["MODEL", "Real", "VllmError", "VllmServer", "command", "prepare", "ru
 
 MODEL = "SmolLM2-135M-Instruct"
 OPTIONS = {"enforce-eager": True, "max-model-len": 1024, "max-num-seqs": 32}
+VARIABLES = {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}  # a core kept free is half of two
 
 
 class Real(NamedTuple):
@@ -46,7 +47,7 @@ def prepare() -> Real:
 
 def command(real: Real, port: int, extra: Sequence[str] = ()) -> argv.Command:
     """Return how a model is served here; `extra` are more vLLM arguments."""
-    profile = profiles.changed(profiles.find("baseline"), options=OPTIONS)
+    profile = profiles.changed(profiles.find("baseline"), options=OPTIONS, variables=VARIABLES)
     made = argv.command(profile, argv.Place(str(real.python), str(real.model), MODEL, port))
     return argv.Command((*made.argv, *extra), made.variables, made.model, made.port)
 
