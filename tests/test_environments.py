@@ -64,6 +64,7 @@ environments.install("little", lambda line: print(line, flush=True))
     process.communicate(timeout=20)
 
 
+@pytest.mark.slow
 @needs_the_platform
 def test_made_cut_off_and_made_again(little: Path) -> None:
     cut_off(little, "installing 2 pinned packages")

@@ -191,6 +191,7 @@ write_report([(run, judge(run, default()))], Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_the_same_data_give_the_same_bytes_in_another_process(
     runs: dict[str, Judged], report: Path, tmp_path: Path
 ) -> None:
@@ -326,6 +327,7 @@ write_comparison(compare(judged), judged, quality, Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_the_same_experiment_gives_the_same_bytes_in_another_process(
     experiments: dict[str, list[Judged]], tmp_path: Path
 ) -> None:
