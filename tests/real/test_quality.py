@@ -23,10 +23,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 ROOM = ("--max-model-len", "2048")
 # The default limits are for models of billions of parameters; four bits cost one of 135 million far more. Its
 # relative OPT-125M loses 13 % of perplexity by GPTQ (27.65 -> 31.12 on WikiText-2, in GPTQ's paper). These
-# limits lie between what AWQ and what plain rounding in groups of 64 cost SmolLM2 here: 15 % and 31 %. What it
-# writes freely differs from run to run (merely restarted, half of the answers are the same to the end), so the
-# bounds of 60 answers are wide: AWQ's are 1.19 times as long (up to 1.32) and endless in 10 of 100 more (up to
-# 20), the bug's 1.59 times (from 1.40) and 82 (from 72).
+# limits lie between what AWQ and what plain rounding in groups of 64 cost SmolLM2 here: 15 % and 31 %. What
+# it writes freely differs from run to run (merely restarted, half of the answers are the same to the end), so
+# the bounds of 60 answers are wide: AWQ's are 1.19 times as long (up to 1.32) and endless in 10 of 100 more
+# (up to 20), the bug's 1.59 times (from 1.40) and 82 (from 72).
 SMALL = parse(
     """\
 name: 135 million parameters in 4 bits
