@@ -47,9 +47,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     dtype: str = ""
     options: dict[str, Any] = {}  # engine arguments: {max-model-len: 2048} is --max-model-len 2048
     variables: dict[str, str] = {}  # environment variables
-    kernel: dict[
-        str, list[str]
-    ] = {}  # by device: how the one that the log names may begin, or the run says so
+    kernel: dict[str, list[str]] = {}  # by device: how the name in the log may begin, or the run says so
     capability: float = 0.0  # CUDA compute capability needed; 0 where the CPU will do
 
 
@@ -87,7 +85,7 @@ def refuse(profile: Profile, where: str) -> None:
         if value is None:
             raise UsageError(f"{where}: options: found nothing for {name}, expected a value")
     for name in profile.variables:
-        if SECRET.search(name):  # its value may be anything
+        if SECRET.search(name):
             raise UsageError(f"{where}: variables: found {name}, a secret{INSTEAD}")
         if name == "VLLM_SERVER_DEV_MODE":
             raise UsageError(f"{where}: variables: found {name}, which experiments alone set, on loopback")

@@ -113,7 +113,7 @@ def _at_once(do: Callable[[_Asked], _Said], items: Sequence[_Asked], what: str, 
             found.append(said)
             if len(found) % SAY_EVERY == 0 or len(found) == len(items):
                 say(f"{len(found)} of {len(items)} {what}")
-    finally:  # after Ctrl-C nobody waits for a server that hangs
+    finally:  # after Ctrl-C an experiment goes on to end its server, which ends the requests that hang
         pool.shutdown(wait=False, cancel_futures=True)
     return found
 
