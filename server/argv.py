@@ -25,6 +25,7 @@ class Place:
     device: Literal["cpu", "cuda"] = "cpu"
     kv_cache_gb: str = "1"  # on a CPU; vLLM itself would take half the memory
     development: bool = False  # with the endpoints that experiments need; on loopback only
+    preload: tuple[str, ...] = ()  # shared libraries that the engine runs faster with
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,8 @@ def _variables(profile: Profile, place: Place) -> dict[str, str]:
         found["HF_HUB_CACHE"] = str(Path(place.model).parent)  # must exist, or /v1/models fails
     if profile.engine == "vllm" and place.device == "cpu":
         found["VLLM_CPU_KVCACHE_SPACE"] = place.kv_cache_gb
+        if place.preload:
+            found["LD_PRELOAD"] = ":".join(place.preload)
     if profile.engine == "vllm":  # /reset_prefix_cache, but also /sleep, /collective_rpc and more
         found["VLLM_SERVER_DEV_MODE"] = "1" if place.development and place.host == "127.0.0.1" else "0"
     return found

@@ -1,11 +1,12 @@
 """Which weights a profile serves: its own checkpoint, the model as it is, or none under a false name."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from server import locate, model_folder, models, profiles
+from server import argv, locate, model_folder, models, profiles
 from server.errors import UsageError
 from tests.test_models import COMMIT, LLAMA, folder
 
@@ -85,3 +86,24 @@ def test_a_hub_s_model_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None
     assert locate.place(profiles.changed(profiles.find("awq"), **of_hub)).model == "org/m-awq"
     with pytest.raises(UsageError, match="found weights in awq in org/m-awq, expected full precision"):
         locate.place(profiles.changed(profiles.find("baseline"), **of_hub))
+
+
+def test_a_cpu_engine_preloads_what_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    monkeypatch.setattr(locate, "SYSTEM_LIBRARIES", tmp_path / "system")
+    program = tmp_path / "environment" / "bin" / "python"
+    assert locate.faster_with(program) == ()
+    openmp = tmp_path / "environment" / "lib" / "libiomp5.so"
+    tcmalloc = tmp_path / "system" / "libtcmalloc_minimal.so.4"
+    for library in (openmp, tcmalloc):
+        library.parent.mkdir(parents=True)
+        library.touch()
+    assert locate.faster_with(program) == (str(openmp), str(tcmalloc))
+    place = argv.Place("P", "/m", "m", 1, preload=locate.faster_with(program))
+    profile = profiles.find("baseline")
+    assert argv.command(profile, place).variables["LD_PRELOAD"] == f"{openmp}:{tcmalloc}"
+    own = profiles.changed(profile, variables={"LD_PRELOAD": ""})
+    assert not argv.command(own, place).variables["LD_PRELOAD"]
+    assert "LD_PRELOAD" not in argv.command(profile, replace(place, device="cuda")).variables
+    monkeypatch.setenv("LD_PRELOAD", "/mine.so")
+    assert locate.faster_with(program) == (), "the caller's own stands"

@@ -16,7 +16,7 @@ from server.profiles import Profile
 from tokenswarm import EXIT_NOT_STARTED, EXIT_USAGE, TokenswarmError, tables
 
 DEFAULT_PORT = 8000
-ENGINES = re.compile(r"VLLM_|OMP_|KMP_|CUDA_VISIBLE_|PYTORCH_|TRTLLM_")
+ENGINES = re.compile(r"VLLM_|LD_PRELOAD|OMP_|KMP_|CUDA_VISIBLE_|PYTORCH_|TRTLLM_")
 """How the variables begin that change what an engine does."""
 
 
