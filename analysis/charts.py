@@ -4,6 +4,7 @@ Colours are Okabe and Ito's, readable by the colour-blind; every colour is doubl
 or a word, so that greyscale reads too. Files carry no time of creation: the same data give the same bytes.
 """
 
+import base64
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -109,6 +110,14 @@ def save_pdf(pages: Sequence[Figure], path: Path, title: str) -> Path:
         for page in pages:
             pdf.savefig(page)
     return write_atomically(path, content.getvalue())
+
+
+def svg_address(figure: Figure) -> str:
+    """Return a figure in SVG as a data: address; text becomes outlines, for a reader's fonts are unknown."""
+    content = BytesIO()
+    with style(), mpl.rc_context({"svg.hashsalt": "tokenswarm", "svg.fonttype": "path"}):
+        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": "Tokenswarm"})
+    return f"data:image/svg+xml;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
 
 
 @lru_cache(maxsize=4096)

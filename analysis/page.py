@@ -4,10 +4,9 @@ From top to bottom: the word that decides, the objectives with their bounds, thr
 gates, and where the figures come from. All positions are shares of the page, counted from its bottom left.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Sequence
 
+from . import wording
 from .charts import (
     A4_IN,
     FAINT,
@@ -29,8 +28,7 @@ from .charts import (
     wrapped,
 )
 from .gates import Gate
-from .objective import ObjectiveResult, percent
-from .rundir import Run
+from .objective import ObjectiveResult
 from .verdict import INVALID, Verdict
 
 LEFT, RIGHT = 0.06, 0.96
@@ -107,18 +105,8 @@ def _words(made: Figure, one: Judged, name: str, across: tuple[float, float], to
     lines = wrapped(verdict.reasons[0] + more, 9, room, 3)
     for number, line in enumerate(lines):
         made.text(left, top - 0.027 - 0.0145 * number, line, fontsize=9, va="top")
-    load = shortened(_load(run, verdict), 8, room)
+    load = shortened(wording.load(run, verdict), 8, room)
     made.text(left, top - 0.027 - 0.0145 * len(lines), load, fontsize=8, va="top", color=SOFT)
-
-
-def _load(run: Run, verdict: Verdict) -> str:
-    load, n = run.meta["load"], sum(scenario.n for scenario in verdict.scenarios)
-    seconds = (verdict.window_end_unix_ns - verdict.window_start_unix_ns) / 1e9
-    kind = f"closed loop, users: {load.get('users')}"
-    if verdict.loop == "open":
-        kind = f"open loop, {load.get('arrivals') or 'planned'}"
-    rate = f", {n / seconds:.3g} requests/s" if seconds > 0 else ""
-    return f"{kind}{rate}, n = {n:,} in {seconds:,.0f} s"
 
 
 _HEADS = ((LEFT, "objective", "left"), (0.43, "observed", "left"), (0.645, "bad, 95 % bounds", "left"))
@@ -191,11 +179,11 @@ def _objective(made: Figure, result: ObjectiveResult, y: float, line: float, *, 
         va="center",
         bbox=mark,
     )
-    made.text(0.43, y, _observed(result), fontsize=size, weight="bold", va="center", color=ink)
-    bounds = _bounds(result)
+    made.text(0.43, y, wording.observed(result), fontsize=size, weight="bold", va="center", color=ink)
+    bounds = wording.bounds(result)
     fitting = _fitting(bounds, size - 0.5, 0.118 * A4_IN[0])
     made.text(0.645, y, bounds, fontsize=fitting, va="center", color=ink)
-    allowed = "" if result.allowed is None else _figure(result, result.allowed)
+    allowed = "" if result.allowed is None else wording.figure(result, result.allowed)
     made.text(0.83, y, allowed, fontsize=size - 0.5, va="center", ha="right", color=SOFT)
     worth = "" if result.n_eff is None else f"  ({result.n_eff:,.0f})"
     made.text(RIGHT, y, f"{result.n:,}{worth}", fontsize=size - 0.5, va="center", ha="right", color=ink)
@@ -214,28 +202,6 @@ def _interval(ax: Axes, y: float, result: ObjectiveResult, run: int) -> None:
     middle = result.observed_ok_only or 0.0 if result.statistic == "mean" else (result.bad or 0) / result.n
     if left < middle / result.allowed < right:
         ax.plot([middle / result.allowed], [y], marker, color="white", markeredgecolor=color, markersize=5)
-
-
-def _observed(result: ObjectiveResult) -> str:
-    if result.observed is None:
-        return "none"
-    if result.unit == "share":
-        return percent(result.observed)
-    return "failed" if result.observed == float("inf") else f"{result.observed:.4g} ms"
-
-
-def _bounds(result: ObjectiveResult) -> str:
-    if result.bound_low is None or result.bound_high is None:
-        return "no interval"
-    low, high = _figure(result, result.bound_low), _figure(result, result.bound_high)
-    number, unit = low.rsplit(" ", 1)
-    if unit == "%" and 0 < result.bound_low < 1e-4:
-        number = "<0.01"
-    return f"{number} to {high}"
-
-
-def _figure(result: ObjectiveResult, bound: float) -> str:
-    return f"{bound:,.4g} ms" if result.statistic == "mean" else percent(bound)
 
 
 def _charts(made: Figure, judged: Sequence[Judged], top: float, bottom: float) -> None:
@@ -311,30 +277,10 @@ def _provenance(made: Figure, judged: Sequence[Judged]) -> float:
     lines: list[str] = []
     for letter, (run, verdict) in zip(LETTERS, judged, strict=False):
         before = f"{letter}: " if len(judged) > 1 else ""
-        lines.extend(wrapped(before + _origin(run.meta, verdict), 6.5, room, 2))
+        lines.extend(wrapped(before + wording.origin(run.meta, verdict), 6.5, room, 2))
     for number, line in enumerate(reversed(lines)):
         made.text(LEFT, 0.016 + 0.01 * number, line, fontsize=6.5, va="bottom", color=SOFT)
     return 0.016 + 0.01 * len(lines)
-
-
-def _origin(meta: Mapping[str, Any], verdict: Verdict) -> str:
-    target, load, versions = meta["target"], meta["load"], meta.get("versions") or {}
-    start = datetime.fromtimestamp(verdict.window_start_unix_ns / 1e9, UTC)
-    end = datetime.fromtimestamp(verdict.window_end_unix_ns / 1e9, UTC)
-    parts = {
-        "run": verdict.run,
-        "model": target.get("model"),
-        "target": f"{target.get('url')}{target.get('endpoint') or ''}",
-        "server": target.get("server"),
-        "window": f"{start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC",
-        "seed": load.get("seed"),
-        "workers": meta["workers"].get("expected"),
-        "clock": meta.get("clock"),
-        "transport": meta.get("transport"),
-        "tokenswarm": meta.get("tokenswarm"),
-        **{name: versions.get(name) for name in ("locust", "python", "system")},
-    }
-    return ", ".join(f"{key} {value}" for key, value in parts.items() if value is not None)
 
 
 def chart_figures(judged: Sequence[Judged]) -> dict[str, Figure]:

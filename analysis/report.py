@@ -19,31 +19,32 @@ class ReportError(ValueError):
 
 
 def write_report(judged: Sequence[Judged], out: Path) -> Path:
-    """Write report.pdf and charts/*.png into the folder `out`; return the PDF's path.
+    """Write report.pdf, report.html and charts/*.png into the folder `out`; return the PDF's path.
 
     The same runs give the same bytes. Raises ReportError for any number of runs but one or two.
     """
     if not 1 <= len(judged) <= MAX_RUNS:
         raise ReportError(f"found {len(judged)} runs, expected one, or two to compare")
-    from . import charts, page  # noqa: PLC0415 - matplotlib costs a second that only a report needs
+    from . import charts, page, web_report  # noqa: PLC0415 - matplotlib costs a second that only a report needs
 
     (out / "charts").mkdir(parents=True, exist_ok=True)
     for name, figure in page.chart_figures(judged).items():
         charts.save_png(figure, out / "charts" / f"{name}.png")
     title = "Tokenswarm: " + " and ".join(verdict.name for _, verdict in judged)
+    web_report.write_html(judged, out)
     return charts.save_pdf([page.page(judged)], out / "report.pdf", title)
 
 
 def write_comparison(
     comparison: Comparison, judged: Sequence[Judged], quality: Quality | None, out: Path
 ) -> Path:
-    """Write comparison.json, charts/comparison.png and report.pdf into `out`; return the PDF's path.
+    """Write comparison.json, charts/comparison.png, report.pdf and .html into `out`; return the PDF's path.
 
     The PDF's first page is the comparison; pages follow with the pairs of each level's first block that has
     any, side by side. Two runs without a quality verdict keep the one page of `write_report`: it says all.
     The same data give the same bytes.
     """
-    from . import charts, page, page_comparison  # noqa: PLC0415 - as above
+    from . import charts, page, page_comparison, web_report  # noqa: PLC0415 - as above
 
     (out / "charts").mkdir(parents=True, exist_ok=True)
     found = {
@@ -57,7 +58,10 @@ def write_comparison(
     charts.save_png(chart, out / "charts" / "comparison.png")
     pairs = _pairs(comparison, judged)
     if len(judged) == MAX_RUNS and pairs and not quality:
-        return write_report(pairs[0], out)
+        written = write_report(pairs[0], out)
+        web_report.write_html(judged, out, comparison)
+        return written
+    web_report.write_html(judged, out, comparison, quality)
     pages = [page_comparison.page_comparison(comparison, judged, quality or {}), *map(page.page, pairs)]
     title = f"Tokenswarm: {', '.join(comparison.candidates)} against {comparison.baseline}"
     return charts.save_pdf(pages, out / "report.pdf", title)

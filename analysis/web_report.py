@@ -1,0 +1,115 @@
+"""The report as one HTML file: the PDF's words and charts, without script and without network.
+
+Charts are images in SVG inside the file, so that nothing in a name or an error message can become markup;
+the page's own policy forbids everything else.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from . import page, page_comparison, wording
+from .charts import STATUS, Judged, svg_address
+from .compare import Comparison
+from .objective import ObjectiveResult
+from .sentences import Quality, paragraphs
+from .summary import PERCENTILES, Percentiles, ScenarioSummary
+from .verdict import SEVERITY, write_atomically
+
+ALT = {
+    "ttft": "TTFT by percentile",
+    "itl": "Share of gaps between tokens by length",
+    "timeline": "Requests, in flight, TTFT and tokens over time",
+}
+"""What the charts of a run show, for whoever cannot see them; the tables beside them hold the figures."""
+
+
+def write_html(
+    judged: Sequence[Judged], out: Path, comparison: Comparison | None = None, quality: Quality | None = None
+) -> Path:
+    """Write report.html for one run or several into the folder `out`; the same data give the same bytes."""
+    place = Path(__file__).parent
+    pages = Environment(loader=FileSystemLoader(place), autoescape=True, undefined=StrictUndefined)
+    text = pages.get_template("report.html.jinja").render(_whole(judged, comparison, quality))
+    return write_atomically(out / "report.html", text.encode("utf-8", "replace"))
+
+
+def _whole(
+    judged: Sequence[Judged], comparison: Comparison | None, quality: Quality | None
+) -> dict[str, Any]:
+    verdicts = [verdict for _, verdict in judged]
+    found = [one.status for one in verdicts] + [str(one["status"]) for one in (quality or {}).values()]
+    overview, names = [], ", ".join(dict.fromkeys(verdict.name for verdict in verdicts))
+    if comparison:
+        names = f"{', '.join(comparison.candidates)} against {comparison.baseline}"
+        chart = page_comparison.chart_comparison(comparison, judged)
+        overview = [("Ratios to the baseline, and metrics by load", svg_address(chart))]
+    return {
+        "title": f"Tokenswarm: {names}",
+        "simulated": any(verdict.simulated for verdict in verdicts),
+        "status": min(found, key=SEVERITY.index),
+        "symbols": {status: symbol for status, (_, _, symbol) in STATUS.items()},
+        "sla": ", ".join(dict.fromkeys(verdict.sla for verdict in verdicts)),
+        "paragraphs": paragraphs(comparison, quality) if comparison else [],
+        "overview": overview,
+        "runs": [_run(f"run-{number}", one) for number, one in enumerate(judged, 1)],
+        "version": judged[0][0].meta.get("tokenswarm"),
+    }
+
+
+def _run(anchor: str, one: Judged) -> dict[str, Any]:
+    run, verdict = one
+    charts = page.chart_figures([one])
+    return {
+        "anchor": anchor,
+        "name": verdict.name,
+        "status": verdict.status,
+        "reasons": verdict.reasons,
+        "load": wording.load(run, verdict),
+        "objectives": [_objective(result) for result in verdict.objectives],
+        "scenarios": [_scenario(scenario) for scenario in verdict.scenarios],
+        "charts": [(ALT[name], svg_address(charts[name])) for name in ALT],
+        "gates": verdict.gates,
+        "origin": wording.origin(run.meta, verdict),
+    }
+
+
+def _objective(result: ObjectiveResult) -> Mapping[str, str]:
+    worth = "" if result.n_eff is None else f" ({result.n_eff:,.0f})"
+    return {
+        "text": result.text,
+        "status": result.status,
+        "observed": wording.observed(result),
+        "bounds": wording.bounds(result),
+        "allowed": "" if result.allowed is None else wording.figure(result, result.allowed),
+        "n": f"{result.n:,}{worth}",
+        "reason": result.reason,
+    }
+
+
+def _scenario(scenario: ScenarioSummary) -> Mapping[str, Any]:
+    failed = ", ".join(f"{count:,} {outcome}" for outcome, count in scenario.failed.items())
+    rates = [
+        f"{value:,.3g} {unit}"
+        for value, unit in (
+            (scenario.requests_per_s, "requests/s"),
+            (scenario.output_tokens_per_s, "output tokens/s"),
+            (scenario.tokens_per_chunk, "tokens a chunk"),
+        )
+        if value is not None
+    ]
+    counts = f"{scenario.ok:,} of {scenario.n:,} answered, {failed or 'none failed'}"
+    return {
+        "name": scenario.scenario,
+        "counts": "; ".join([counts, *rates]),
+        "percentiles": [f"p{p:g}" for p in PERCENTILES] + ["max"],
+        "latencies": [(metric, _cells(found)) for metric, found in (scenario.latencies or {}).items()],
+    }
+
+
+def _cells(found: Percentiles) -> list[str]:
+    values = [found.all[name] for name in (*(f"p{p:g}" for p in PERCENTILES), "max")]
+    return ["-" if v is None else "∞" if math.isinf(v) else f"{v:,.1f}" for v in values]
