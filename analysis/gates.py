@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .histogram import Histogram
-from .objective import Evidence
+from .evidence import Evidence
 from .rundir import Run, window_intervals, window_timeline
 from .samples import rank_quantile
 from .sla import POOLED_METRICS, Sla

@@ -2,42 +2,37 @@
 
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
+from .evidence import Evidence
 from .histogram import bin_high, bin_low
-from .rundir import Run, window, window_intervals
-from .samples import (
-    Gaps,
-    Sample,
-    Tally,
-    gap_tally,
-    pooled_gaps,
-    rank_quantile,
-    refusal,
-    request_sample,
-    share_tally,
-)
-from .sla import POOLED_METRICS, ErrorRate, Goodput, Latency, Limit, Objective
+from .rates import UNITS, served
+from .samples import Gaps, Sample, Tally, gap_tally, rank_quantile, refusal, share_tally
+from .several import failing_share, more_events, reach
+from .sla import POOLED_METRICS, ErrorRate, Goodput, Latency, Limit, Objective, Rate
 from .statistics import BATCH_TAU, BATCHES, autocorrelation_time, mean_bounds, samples_needed, share_bounds
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
+
+NEEDED = BATCHES * BATCH_TAU
+"""Independent values for batch means to be far enough apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveResult:
     """What became of one objective.
 
-    `observed`, `observed_ok_only` and `limit` are in `unit` (ms or share); infinity means that failures reach
-    down to the percentile. Bounds are one-sided at 95 %: on the share of bad events, for a mean on the mean.
+    `observed`, `observed_ok_only` and `limit` are in `unit` (ms, share, requests/s or tokens/s); infinity means
+    that failures reach down to the percentile. Bounds are one-sided at 95 %: on the share of bad events, for a
+    mean or a rate on itself. A budget is what may be bad: 1 is all of it, used.
     None stands for what cannot be said, never for zero.
     """
 
     text: str
-    metric: str  # ttft, itl, ..., error_rate, goodput
-    statistic: str  # p95, mean or share
+    metric: str  # ttft, itl, ..., error_rate, error_budget, goodput, requests_per_s, output_tokens_per_s
+    statistic: str  # p95, mean, share or rate
     status: str
     reason: str
     unit: str
@@ -55,6 +50,15 @@ class ObjectiveResult:
     resolution: float | None  # in `unit`: values nearer to the limit than this cannot be told from it
     more_requests: int | None = None
     more_minutes: float | None = None
+    at_least: bool = False  # the bounds must lie above what is allowed, not below it
+    budget_used: float | None = None  # bad share / allowed share
+    budget_low: float | None = None  # bounds on it
+    budget_high: float | None = None
+    budget_lasts_h: float | None = None  # an error budget's period, at this run's share of failures
+    scope: str = ""  # what of the run is judged; empty for all of it
+    start_s: float | None = None  # where in the window all these figures are from, of several stretches the worst
+    end_s: float | None = None
+    stretches: int | None = None
 
 
 class _Seen(NamedTuple):
@@ -65,24 +69,10 @@ class _Seen(NamedTuple):
     resolution: float | None
 
 
-class Evidence:
-    """The judged window of a run: its requests in due order and its gaps, gathered once."""
-
-    def __init__(self, run: Run) -> None:
-        """Cut the window out of a run."""
-        self.frame = window(run)
-        start, end = run.window_ns
-        self.window_s = max(0.0, (end - start) / 1e9)
-        self.whole_s = range(-(-start // 10**9), end // 10**9)
-        self.sample = cache(lambda metric: request_sample(self.frame, metric))
-        self.gaps = cache(lambda metric: pooled_gaps(window_intervals(run, metric), self.frame, self.whole_s))
-        outcome = self.frame.outcome.to_numpy()
-        self.cancelled = outcome == "cancelled"
-        self.failed = (outcome != "ok") & ~self.cancelled
-
-
-def judge_objective(evidence: Evidence, objective: Objective) -> ObjectiveResult:
-    """Judge one objective on the window's evidence."""
+def judge_whole(evidence: Evidence, objective: Objective) -> ObjectiveResult:
+    """Judge one objective on all of the evidence, whatever its scope; see `analysis.scopes`."""
+    if isinstance(objective, Rate):
+        return _judge_rate(evidence, objective)
     if isinstance(objective, ErrorRate):
         return _judge_error_rate(evidence, objective)
     if isinstance(objective, Goodput):
@@ -148,7 +138,9 @@ def _judge_goodput(evidence: Evidence, objective: Goodput) -> ObjectiveResult:
     return _result(evidence, objective, tally, seen)
 
 
-def _result(evidence: Evidence, objective: Objective, tally: Tally, seen: _Seen) -> ObjectiveResult:
+def _result(
+    evidence: Evidence, objective: Latency | ErrorRate | Goodput, tally: Tally, seen: _Seen
+) -> ObjectiveResult:
     """Compare the bounds on the bad share with the share that is allowed."""
     allowed = objective.allowed_share
     bounds: tuple[float | None, float | None] = (None, None)
@@ -156,18 +148,24 @@ def _result(evidence: Evidence, objective: Objective, tally: Tally, seen: _Seen)
     if not tally.n:
         status, reason = INCONCLUSIVE, "no data"
     elif tally.refusal:
-        status, reason, factor = INCONCLUSIVE, tally.refusal, _growth(tally, allowed) or 1.0
+        status, reason, factor = INCONCLUSIVE, tally.refusal, _growth(tally, allowed, evidence.tests) or 1.0
         factor = max(factor, tally.needed / tally.independent)
     else:
         worth = tally.n_eff / tally.n
-        lower, upper = bounds = share_bounds(
-            tally.bad * worth, (tally.bad + tally.undecided) * worth, tally.n_eff
-        )
+        lower, upper = share_bounds(tally.bad * worth, (tally.bad + tally.undecided) * worth, tally.n_eff)
+        if evidence.tests > 1:
+            lower = failing_share(tally.bad * worth, tally.n_eff, evidence.tests)
+        bounds = lower, upper
         status = PASS if upper < allowed else FAIL if lower >= allowed else INCONCLUSIVE
-        reason, factor = _reason(tally, status, lower, upper, allowed)
+        reason, factor = _reason(tally, status, lower, upper, allowed, evidence.tests)
+    used = tally.bad / tally.n / allowed if tally.n else None
+    low, high = (None if bound is None else bound / allowed for bound in bounds)
+    period_h = objective.period_h if isinstance(objective, ErrorRate) else None
+    if period_h and low is not None and high is not None:
+        reason += _lasting(period_h, low, high)
+    more = _more(evidence, factor if status == INCONCLUSIVE else None)
+    reason += more.words
     limit = _limit(objective)
-    more = _more(evidence, factor) if status == INCONCLUSIVE else (None, None)
-    reason += _needs(*more)
     return ObjectiveResult(
         text=objective.text,
         metric=_metric(objective),
@@ -187,13 +185,17 @@ def _result(evidence: Evidence, objective: Objective, tally: Tally, seen: _Seen)
         bound_high=bounds[1],
         allowed=allowed,
         resolution=seen.resolution,
-        more_requests=more[0],
-        more_minutes=more[1],
+        more_requests=more.requests,
+        more_minutes=more.minutes,
+        budget_used=used,
+        budget_low=low,
+        budget_high=high,
+        budget_lasts_h=None if period_h is None or used is None else period_h / used if used else math.inf,
     )
 
 
-def _reason(
-    tally: Tally, status: str, lower: float, upper: float, allowed: float
+def _reason(  # noqa: PLR0913 - two bounds on a share, and what they are compared with
+    tally: Tally, status: str, lower: float, upper: float, allowed: float, tests: int
 ) -> tuple[str, float | None]:
     """Return the reason in words and, where more data would decide, by what factor the run must grow."""
     if status == PASS:
@@ -204,31 +206,97 @@ def _reason(
     if share < allowed <= possible:
         return f"{tally.undecided:,} of {tally.n:,} cannot be told from the limit", None
     words = f"between {percent(lower)} and {percent(upper)} bad, {percent(allowed)} allowed"
-    factor = _growth(tally, allowed)
+    factor = _growth(tally, allowed, tests)
     if factor is None:
         return words + "; the observed share is the allowed one: no length of run decides", None
     return words, factor
 
 
-def _growth(tally: Tally, allowed: float) -> float | None:
+def _growth(tally: Tally, allowed: float, tests: int) -> float | None:
     """Return by what factor a run must grow until it decides, if it goes on as it did; None if never."""
     share, possible = tally.bad / tally.n, (tally.bad + tally.undecided) / tally.n
     needed = samples_needed(possible if possible < allowed else share, allowed)
-    return None if needed is None else max(1.0, needed / tally.n_eff)
+    if needed is None:
+        return None
+    return max(1.0, needed / tally.n_eff * (more_events(tests) if share >= allowed else 1.0))
 
 
-def _needs(requests: int | None, minutes: float | None) -> str:
-    if requests is None or minutes is None:
-        return ""
-    time = f"{minutes * 60:.0f} s" if minutes < 2 else f"{minutes:,.0f} minutes"
-    return f"; needs about {requests:,} more requests ({time})"
+def _lasting(period_h: float, low: float, high: float) -> str:
+    """Say how long an error budget would last; `low` and `high` bound what of it a whole period would use."""
+    at = f"; at this rate the budget of {_hours(period_h)}"
+    if high <= 1:
+        return f"{at} is used to at most {percent(high)}"
+    return f"{at} lasts at least {_hours(period_h / high)}" + (f", at most {_hours(period_h / low)}" if low else "")
 
 
-def _more(evidence: Evidence, factor: float | None) -> tuple[int | None, float | None]:
+def _hours(hours: float) -> str:
+    return f"{hours:.3g} h" if hours < 48 else f"{hours / 24:.3g} days"
+
+
+class _More(NamedTuple):
+    """What is missing for a decision; None where that cannot be had by a longer run."""
+
+    requests: int | None
+    minutes: float | None
+    words: str
+
+
+def _more(evidence: Evidence, factor: float | None) -> _More:
     """Return the requests and minutes that are missing, at this run's rate."""
     if factor is None or factor <= 1:
-        return None, None
-    return math.ceil((factor - 1) * len(evidence.frame)), (factor - 1) * evidence.window_s / 60
+        return _More(None, None, "")
+    if evidence.fixed:
+        return _More(None, None, f"; needs a window of about {factor * evidence.window_s:,.0f} s")
+    requests, minutes = math.ceil((factor - 1) * len(evidence.frame)), (factor - 1) * evidence.window_s / 60
+    time = f"{minutes * 60:.0f} s" if minutes < 2 else f"{minutes:,.0f} minutes"
+    return _More(requests, minutes, f"; needs about {requests:,} more requests ({time})")
+
+
+def _judge_rate(evidence: Evidence, objective: Rate) -> ObjectiveResult:
+    """Judge a rate by batch means over the window."""
+    unit, limit = UNITS[objective.metric], objective.limit
+    low = high = observed = edge = factor = None
+    counted = 0
+    if not len(evidence.frame):
+        status, reason = INCONCLUSIVE, "no data"
+    else:
+        found = served(evidence.frame, objective.metric, evidence.window_ns)
+        observed, edge, counted = found.rate_per_s, found.edge_per_s, found.counted
+        factor = NEEDED / found.independent
+        if factor > 1:
+            status, reason = INCONCLUSIVE, refusal(found.independent, "seconds", NEEDED)
+        else:
+            low, high = found.bounds(evidence.tests, upper=objective.upper)
+            holds, fails = (high < limit, low >= limit) if objective.upper else (low >= limit, high < limit)
+            status = PASS if holds else FAIL if fails else INCONCLUSIVE
+            reason = f"between {low:.4g} and {high:.4g} {unit}"
+            factor = found.growth(limit)
+    if evidence.loop == "open" and observed is not None:
+        reason += "; in an open loop that is what was offered"
+    more = _more(evidence, factor if status == INCONCLUSIVE else None)
+    return ObjectiveResult(
+        text=objective.text,
+        metric=objective.metric,
+        statistic="rate",
+        status=status,
+        reason=reason + more.words,
+        unit=unit,
+        observed=observed,
+        observed_ok_only=observed,
+        limit=limit,
+        margin=None if observed is None else observed / limit,
+        n=counted,
+        bad=None,
+        undecided=int(evidence.cancelled.sum()),
+        n_eff=None,
+        bound_low=low,
+        bound_high=high,
+        allowed=limit,
+        resolution=edge,
+        more_requests=more.requests,
+        more_minutes=more.minutes,
+        at_least=not objective.upper,
+    )
 
 
 def _judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
@@ -242,18 +310,20 @@ def _judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
     low = high = None
     if not n:
         status, reason = INCONCLUSIVE, "no data"
-    elif independent < BATCHES * BATCH_TAU:
-        status, reason = INCONCLUSIVE, refusal(independent, "requests", BATCHES * BATCH_TAU)
+    elif independent < NEEDED:
+        status, reason = INCONCLUSIVE, refusal(independent, "requests", NEEDED)
     else:
         low, high = (bound / 1e6 for bound in mean_bounds(total, count))
+        middle = (low + high) / 2
+        low = middle - (middle - low) * reach(BATCHES - 1, evidence.tests)
         status = PASS if high < limit_ms else FAIL if low >= limit_ms else INCONCLUSIVE
         reason = f"mean between {low:.4g} and {high:.4g} ms"
         if status == PASS and failed + undecided:
             status = INCONCLUSIVE
             reason = f"{failed + undecided:,} requests have no value, so there is no mean: use a percentile"
-    factor = BATCHES * BATCH_TAU / independent if n else None
-    more = _more(evidence, factor) if status == INCONCLUSIVE else (None, None)
-    reason += _needs(*more)
+    factor = NEEDED / independent if n else None
+    more = _more(evidence, factor if status == INCONCLUSIVE else None)
+    reason += more.words
     observed = math.inf if failed and n else mean
     return ObjectiveResult(
         text=objective.text,
@@ -274,8 +344,8 @@ def _judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
         bound_high=high,
         allowed=limit_ms,
         resolution=1e-6,
-        more_requests=more[0],
-        more_minutes=more[1],
+        more_requests=more.requests,
+        more_minutes=more.minutes,
     )
 
 
@@ -302,13 +372,15 @@ def _mean_terms(evidence: Evidence, limit: Limit) -> tuple[np.ndarray, np.ndarra
     return values, np.ones(len(values)), int((sample.defined & evidence.failed).sum()), unknown + cancelled
 
 
-def _metric(objective: Objective) -> str:
+def _metric(objective: Latency | ErrorRate | Goodput) -> str:
     if isinstance(objective, Latency):
         return objective.limit.metric
-    return "error_rate" if isinstance(objective, ErrorRate) else "goodput"
+    if isinstance(objective, ErrorRate):
+        return "error_rate" if objective.period_h is None else "error_budget"
+    return "goodput"
 
 
-def _limit(objective: Objective) -> float:
+def _limit(objective: Latency | ErrorRate | Goodput) -> float:
     if isinstance(objective, Latency):
         return objective.limit.limit_ns / 1e6
     return objective.allowed_share if isinstance(objective, ErrorRate) else 1 - objective.allowed_share
