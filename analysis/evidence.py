@@ -38,7 +38,9 @@ class Evidence:
         self.whole_s = range(-(-start // 10**9), end // 10**9)
         self.part = cache(lambda part: Evidence(run, part))
         self.sample = cache(lambda metric: request_sample(self.frame, metric))
-        self.gaps = cache(lambda metric: pooled_gaps(self._intervals(run, metric, part), self.frame, self.whole_s))
+        self.gaps = cache(
+            lambda metric: pooled_gaps(self._intervals(run, metric, part), self.frame, self.whole_s)
+        )
         outcome = self.frame.outcome.to_numpy()
         self.cancelled = outcome == "cancelled"
         self.failed = (outcome != "ok") & ~self.cancelled

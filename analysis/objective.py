@@ -8,11 +8,12 @@ import numpy as np
 
 from .evidence import Evidence
 from .histogram import bin_high, bin_low
+from .more import growth, more
 from .rates import UNITS, served
 from .samples import Gaps, Sample, Tally, gap_tally, rank_quantile, refusal, share_tally
-from .several import failing_share, more_events, reach
+from .several import failing_share, reach
 from .sla import POOLED_METRICS, ErrorRate, Goodput, Latency, Limit, Objective, Rate
-from .statistics import BATCH_TAU, BATCHES, autocorrelation_time, mean_bounds, samples_needed, share_bounds
+from .statistics import BATCH_TAU, BATCHES, autocorrelation_time, mean_bounds, share_bounds
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 
@@ -24,9 +25,9 @@ NEEDED = BATCHES * BATCH_TAU
 class ObjectiveResult:
     """What became of one objective.
 
-    `observed`, `observed_ok_only` and `limit` are in `unit` (ms, share, requests/s or tokens/s); infinity means
-    that failures reach down to the percentile. Bounds are one-sided at 95 %: on the share of bad events, for a
-    mean or a rate on itself. A budget is what may be bad: 1 is all of it, used.
+    `observed`, `observed_ok_only` and `limit` are in `unit` (ms, share, requests/s or tokens/s); infinity
+    means that failures reach down to the percentile. Bounds are one-sided at 95 %: on the share of bad
+    events, for a mean or a rate on itself. A budget is what may be bad: where all of it was, 1 is used.
     None stands for what cannot be said, never for zero.
     """
 
@@ -56,7 +57,9 @@ class ObjectiveResult:
     budget_high: float | None = None
     budget_lasts_h: float | None = None  # an error budget's period, at this run's share of failures
     scope: str = ""  # what of the run is judged; empty for all of it
-    start_s: float | None = None  # where in the window all these figures are from, of several stretches the worst
+    start_s: float | None = (
+        None  # where in the window all these figures are from, of several stretches the worst
+    )
     end_s: float | None = None
     stretches: int | None = None
 
@@ -148,7 +151,7 @@ def _result(
     if not tally.n:
         status, reason = INCONCLUSIVE, "no data"
     elif tally.refusal:
-        status, reason, factor = INCONCLUSIVE, tally.refusal, _growth(tally, allowed, evidence.tests) or 1.0
+        status, reason, factor = INCONCLUSIVE, tally.refusal, growth(tally, allowed, evidence.tests) or 1.0
         factor = max(factor, tally.needed / tally.independent)
     else:
         worth = tally.n_eff / tally.n
@@ -157,14 +160,14 @@ def _result(
             lower = failing_share(tally.bad * worth, tally.n_eff, evidence.tests)
         bounds = lower, upper
         status = PASS if upper < allowed else FAIL if lower >= allowed else INCONCLUSIVE
-        reason, factor = _reason(tally, status, lower, upper, allowed, evidence.tests)
+        reason, factor = _reason(tally, status, (lower, upper), allowed, evidence.tests)
     used = tally.bad / tally.n / allowed if tally.n else None
     low, high = (None if bound is None else bound / allowed for bound in bounds)
     period_h = objective.period_h if isinstance(objective, ErrorRate) else None
     if period_h and low is not None and high is not None:
         reason += _lasting(period_h, low, high)
-    more = _more(evidence, factor if status == INCONCLUSIVE else None)
-    reason += more.words
+    missing = more(evidence, factor if status == INCONCLUSIVE else None)
+    reason += missing.words
     limit = _limit(objective)
     return ObjectiveResult(
         text=objective.text,
@@ -185,8 +188,8 @@ def _result(
         bound_high=bounds[1],
         allowed=allowed,
         resolution=seen.resolution,
-        more_requests=more.requests,
-        more_minutes=more.minutes,
+        more_requests=missing.requests,
+        more_minutes=missing.minutes,
         budget_used=used,
         budget_low=low,
         budget_high=high,
@@ -194,10 +197,11 @@ def _result(
     )
 
 
-def _reason(  # noqa: PLR0913 - two bounds on a share, and what they are compared with
-    tally: Tally, status: str, lower: float, upper: float, allowed: float, tests: int
+def _reason(
+    tally: Tally, status: str, bounds: tuple[float, float], allowed: float, tests: int
 ) -> tuple[str, float | None]:
     """Return the reason in words and, where more data would decide, by what factor the run must grow."""
+    lower, upper = bounds
     if status == PASS:
         return f"at most {percent(upper)} bad, {percent(allowed)} allowed", None
     if status == FAIL:
@@ -206,19 +210,10 @@ def _reason(  # noqa: PLR0913 - two bounds on a share, and what they are compare
     if share < allowed <= possible:
         return f"{tally.undecided:,} of {tally.n:,} cannot be told from the limit", None
     words = f"between {percent(lower)} and {percent(upper)} bad, {percent(allowed)} allowed"
-    factor = _growth(tally, allowed, tests)
+    factor = growth(tally, allowed, tests)
     if factor is None:
         return words + "; the observed share is the allowed one: no length of run decides", None
     return words, factor
-
-
-def _growth(tally: Tally, allowed: float, tests: int) -> float | None:
-    """Return by what factor a run must grow until it decides, if it goes on as it did; None if never."""
-    share, possible = tally.bad / tally.n, (tally.bad + tally.undecided) / tally.n
-    needed = samples_needed(possible if possible < allowed else share, allowed)
-    if needed is None:
-        return None
-    return max(1.0, needed / tally.n_eff * (more_events(tests) if share >= allowed else 1.0))
 
 
 def _lasting(period_h: float, low: float, high: float) -> str:
@@ -226,45 +221,29 @@ def _lasting(period_h: float, low: float, high: float) -> str:
     at = f"; at this rate the budget of {_hours(period_h)}"
     if high <= 1:
         return f"{at} is used to at most {percent(high)}"
-    return f"{at} lasts at least {_hours(period_h / high)}" + (f", at most {_hours(period_h / low)}" if low else "")
+    return f"{at} lasts at least {_hours(period_h / high)}" + (
+        f", at most {_hours(period_h / low)}" if low else ""
+    )
 
 
 def _hours(hours: float) -> str:
     return f"{hours:.3g} h" if hours < 48 else f"{hours / 24:.3g} days"
 
 
-class _More(NamedTuple):
-    """What is missing for a decision; None where that cannot be had by a longer run."""
-
-    requests: int | None
-    minutes: float | None
-    words: str
-
-
-def _more(evidence: Evidence, factor: float | None) -> _More:
-    """Return the requests and minutes that are missing, at this run's rate."""
-    if factor is None or factor <= 1:
-        return _More(None, None, "")
-    if evidence.fixed:
-        return _More(None, None, f"; needs a window of about {factor * evidence.window_s:,.0f} s")
-    requests, minutes = math.ceil((factor - 1) * len(evidence.frame)), (factor - 1) * evidence.window_s / 60
-    time = f"{minutes * 60:.0f} s" if minutes < 2 else f"{minutes:,.0f} minutes"
-    return _More(requests, minutes, f"; needs about {requests:,} more requests ({time})")
-
-
 def _judge_rate(evidence: Evidence, objective: Rate) -> ObjectiveResult:
     """Judge a rate by batch means over the window."""
     unit, limit = UNITS[objective.metric], objective.limit
     low = high = observed = edge = factor = None
-    counted = 0
+    counted = undecided = 0
     if not len(evidence.frame):
         status, reason = INCONCLUSIVE, "no data"
     else:
         found = served(evidence.frame, objective.metric, evidence.window_ns)
-        observed, edge, counted = found.rate_per_s, found.edge_per_s, found.counted
+        observed, edge = found.rate_per_s, found.edge_per_s
+        counted, undecided = found.counted, found.undecided
         factor = NEEDED / found.independent
         if factor > 1:
-            status, reason = INCONCLUSIVE, refusal(found.independent, "seconds", NEEDED)
+            status, reason = INCONCLUSIVE, refusal(found.independent, "half seconds", NEEDED)
         else:
             low, high = found.bounds(evidence.tests, upper=objective.upper)
             holds, fails = (high < limit, low >= limit) if objective.upper else (low >= limit, high < limit)
@@ -273,13 +252,13 @@ def _judge_rate(evidence: Evidence, objective: Rate) -> ObjectiveResult:
             factor = found.growth(limit)
     if evidence.loop == "open" and observed is not None:
         reason += "; in an open loop that is what was offered"
-    more = _more(evidence, factor if status == INCONCLUSIVE else None)
+    missing = more(evidence, factor if status == INCONCLUSIVE else None)
     return ObjectiveResult(
         text=objective.text,
         metric=objective.metric,
         statistic="rate",
         status=status,
-        reason=reason + more.words,
+        reason=reason + missing.words,
         unit=unit,
         observed=observed,
         observed_ok_only=observed,
@@ -287,14 +266,14 @@ def _judge_rate(evidence: Evidence, objective: Rate) -> ObjectiveResult:
         margin=None if observed is None else observed / limit,
         n=counted,
         bad=None,
-        undecided=int(evidence.cancelled.sum()),
+        undecided=undecided,
         n_eff=None,
         bound_low=low,
         bound_high=high,
         allowed=limit,
         resolution=edge,
-        more_requests=more.requests,
-        more_minutes=more.minutes,
+        more_requests=missing.requests,
+        more_minutes=missing.minutes,
         at_least=not objective.upper,
     )
 
@@ -322,8 +301,8 @@ def _judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
             status = INCONCLUSIVE
             reason = f"{failed + undecided:,} requests have no value, so there is no mean: use a percentile"
     factor = NEEDED / independent if n else None
-    more = _more(evidence, factor if status == INCONCLUSIVE else None)
-    reason += more.words
+    missing = more(evidence, factor if status == INCONCLUSIVE else None)
+    reason += missing.words
     observed = math.inf if failed and n else mean
     return ObjectiveResult(
         text=objective.text,
@@ -344,8 +323,8 @@ def _judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
         bound_high=high,
         allowed=limit_ms,
         resolution=1e-6,
-        more_requests=more.requests,
-        more_minutes=more.minutes,
+        more_requests=missing.requests,
+        more_minutes=missing.minutes,
     )
 
 

@@ -1,4 +1,4 @@
-"""Judge an objective on what it is about: everything, one scenario, a part of the window, or each stretch of it.
+"""Judge an objective on what it is about: all, one scenario, a part of the window, or each stretch of it.
 
 With `every`, all stretches must hold and the result is that of the worst. Each is tested at 95 % for a PASS,
 and for a FAIL at 1 - 5 % / stretches (`analysis.several` says why that keeps both errors below 5 %).
@@ -80,7 +80,11 @@ def _nothing(evidence: Evidence, objective: Objective, length_ns: int) -> str:
         return ""
     names = sorted(evidence.frame.scenario.unique())
     if scope.scenario not in names:
-        return f"found no scenario {scope.scenario!r}, {expected(scope.scenario, names)}" if names else "no requests"
+        return (
+            f"found no scenario {scope.scenario!r}, {expected(scope.scenario, names)}"
+            if names
+            else "no requests"
+        )
     alike = [name for name in names if tag_of(name) == tag_of(scope.scenario) and name != scope.scenario]
     if alike and isinstance(objective, Latency) and objective.limit.metric in POOLED_METRICS:
         return f"the gaps of {scope.scenario!r} and {alike[0]!r} are logged under one name"

@@ -1,9 +1,9 @@
 """Several tests at once: how sure a FAIL stays when an objective must hold in each of many stretches.
 
-To PASS, every stretch must pass; a false PASS needs luck in the one that is bad, so each is tested at 95 % and
-the whole is as sure (an intersection-union test: Berger 1982, "Multiparameter hypothesis testing and
-acceptance sampling"). To FAIL, one stretch is enough; of many good ones one may look bad by chance, so
-the bound that shows it bad is taken at 1 - 5 % / tests (Bonferroni).
+To PASS, every stretch must pass; a false PASS needs luck in the one that is bad, so each is tested at 95 %
+and the whole is as sure (an intersection-union test: Berger 1982, "Multiparameter hypothesis testing and
+acceptance sampling"). To FAIL, one stretch is enough; of many good ones one may look bad by chance, so the
+bound that shows it bad is taken at 1 - 5 % / tests (Bonferroni).
 """
 
 from .statistics import CONFIDENCE
@@ -20,7 +20,7 @@ def failing_share(bad: float, n: float, tests: int) -> float:
 
 
 def reach(freedom: float, tests: int) -> float:
-    """Return by what a one-sided 95 % interval by Student's t must be stretched to hold in `tests` at once."""
+    """Return by what a one-sided 95 % bound by Student's t must be moved off to hold in `tests` at once."""
     from scipy.special import stdtrit  # noqa: PLC0415 - as above
 
     return float(stdtrit(freedom, 1 - (1 - CONFIDENCE) / tests) / stdtrit(freedom, CONFIDENCE))

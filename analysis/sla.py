@@ -47,7 +47,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from .sla_words import NS, PERIOD_NS, SPAN_NS, SlaError, Words, expected, nearest
+from .sla_words import NS, PERIOD_NS, SPAN_NS, SlaError, Words, expected
 
 __all__ = ["SlaError"]
 
@@ -104,6 +104,8 @@ differs and up to 9 where a few change to either side, so 10 points is the least
 """
 
 _Item = TypeVar("_Item")
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """What one request must keep: metric < limit_ns, or <= where not strict."""
@@ -256,7 +258,9 @@ def refuse_unmeasured(sla: Sla, file: str, scenarios: Sequence[str], window_s: f
             raise SlaError(f"{where}: {found} (in {objective.text!r})")
         last = scope.end_ns or scope.start_ns + (scope.every_ns or 0)
         if last > window_s * 1e9 or scope.start_ns >= window_s * 1e9:
-            found = f"found a time at {last / 1e9:g} s, expected one within the {window_s:g} s that are measured"
+            found = (
+                f"found a time at {last / 1e9:g} s, expected one within the {window_s:g} s that are measured"
+            )
             raise SlaError(f"{where}: {found} (in {objective.text!r})")
 
 

@@ -79,7 +79,7 @@ class Words:
         return word
 
     def metric(self, known: Iterable[str]) -> str:
-        """Take a metric; one that is tied to its statistic (`ttft_p95`, `p95 ttft`) is taken apart in the error."""
+        """Take a metric; the error takes one apart that is tied to its statistic (`ttft_p95`, `p95 ttft`)."""
         word, known = self._next(), tuple(known)
         if word is not None and word in known:
             return word
