@@ -1,20 +1,24 @@
 """Rates: exact figures of requests that are written down, and how often the bounds hold."""
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from scipy.signal import lfilter
 
 from analysis.objective import ObjectiveResult
+from analysis.page import page
 from analysis.rates import served
 from analysis.rundir import Run, load
 from analysis.sla import Sla, parse_objective
 from analysis.statistics import FloatArray
 from analysis.verdict import judge
 from tests.run_directories import START_S, Load, Requests, make_record, write_run
+from tokenswarm import tables
 
 SECONDS, A_SECOND = 100, 20
 NEEDED = 100  # independent bins
@@ -115,6 +119,14 @@ def test_nothing_served_is_a_rate_of_zero_and_nothing_asked_is_none(poisson: Run
     assert (failed.status, failed.observed, failed.n) == ("FAIL", 0.0, 0)
     (empty,) = results(replace(poisson, requests=poisson.requests.iloc[:0]), "requests_per_s >= 1")
     assert (empty.status, empty.reason, empty.observed) == ("INCONCLUSIVE", "no data", None)
+
+
+def test_a_rate_is_shown_in_its_own_unit(poisson: Run) -> None:
+    verdict = judge(poisson, Sla("test", (parse_objective("output_tokens_per_s >= 50 in chat"),)))
+    shown = io.StringIO()
+    tables.verdict_table([verdict], Console(file=shown, width=120))
+    assert f"{verdict.objectives[0].observed:.1f} tokens/s  PASS" in shown.getvalue()
+    page([(poisson, verdict)])  # tests/test_report.py looks at what is on it
 
 
 # How often the bounds hold

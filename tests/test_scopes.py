@@ -145,8 +145,9 @@ def test_a_stretch_that_is_too_short_says_how_long_it_must_be(mixed: Run) -> Non
     assert every.status == "INCONCLUSIVE"
     assert (every.more_requests, every.more_minutes) == (None, None)
     assert "; needs a window of about" in every.reason
-    (longer,) = results(mixed, "ttft p99.9 < 100 ms from 30 s in chat")
-    assert longer.more_requests is None or longer.more_requests > 0
+    (longer,) = results(mixed, "ttft p97 < 100 ms from 30 s in chat")
+    assert longer.more_requests is not None
+    assert f"; needs about {longer.more_requests:,} more requests" in longer.reason
 
 
 def test_a_window_that_ends_early_cannot_pass(mixed: Run) -> None:
