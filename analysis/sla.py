@@ -252,16 +252,17 @@ def parse(text: str, file: str) -> Sla:
 def refuse_unmeasured(sla: Sla, file: str, scenarios: Sequence[str], window_s: float) -> None:
     """Raise SlaError where an objective is about a scenario or a time that a planned run will not have."""
     for number, objective in enumerate(sla.objectives, 1):
-        scope, where = objective.scope, f"{file}: objective {number}"
-        if scope.scenario is not None and scope.scenario not in scenarios:
-            found = f"found the scenario {scope.scenario!r}, {expected(scope.scenario, scenarios)}"
-            raise SlaError(f"{where}: {found} (in {objective.text!r})")
+        scope, found, wanted = objective.scope, "", ""
         last = scope.end_ns or scope.start_ns + (scope.every_ns or 0)
-        if last > window_s * 1e9 or scope.start_ns >= window_s * 1e9:
-            found = (
-                f"found a time at {last / 1e9:g} s, expected one within the {window_s:g} s that are measured"
+        if scope.scenario is not None and scope.scenario not in scenarios:
+            found, wanted = f"the scenario {scope.scenario!r}", expected(scope.scenario, scenarios)
+        elif last > window_s * 1e9 or scope.start_ns >= window_s * 1e9:
+            found, wanted = (
+                f"a time at {last / 1e9:g} s",
+                f"expected one within the {window_s:g} s of the run",
             )
-            raise SlaError(f"{where}: {found} (in {objective.text!r})")
+        if found:
+            raise SlaError(f"{file}: objective {number}: found {found}, {wanted} (in {objective.text!r})")
 
 
 def parse_objective(text: str) -> Objective:

@@ -108,7 +108,7 @@ def test_the_scenario_is_known_before_a_run(tmp_path: Path, workload: str, scena
     ("objective", "words"),
     [
         ("ttft p95 < 1 s in chatt", "found the scenario 'chatt', expected chat; did you mean 'chat'?"),
-        ("ttft p95 < 1 s to 70 s", "found a time at 70 s, expected one within the 60 s that are measured"),
+        ("ttft p95 < 1 s to 70 s", "found a time at 70 s, expected one within the 60 s of the run"),
         ("ttft p95 < 1 furlong", "found 'furlong' as a unit of time"),
     ],
 )
