@@ -327,9 +327,9 @@ def _finish_timeline(axes: Sequence[Axes], judged: Sequence[Judged]) -> None:
 
 
 def _limits(judged: Sequence[Judged], metric: str) -> list[ObjectiveResult]:
-    """Return the percentile objectives on a metric, each text once."""
+    """Return the percentile objectives on a metric of the whole run, each text once."""
     found = {r.text: r for _, verdict in judged for r in verdict.objectives if r.metric == metric}
-    return [result for result in found.values() if result.statistic.startswith("p")]
+    return [result for result in found.values() if result.statistic.startswith("p") and not result.scope]
 
 
 def _nines(percentile: float) -> float:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .evidence import Evidence
 from .histogram import Histogram
-from .objective import Evidence
 from .rundir import Run, window_intervals, window_timeline
 from .samples import rank_quantile
 from .sla import POOLED_METRICS, Sla

@@ -2,42 +2,38 @@
 
 import math
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
+from .evidence import Evidence
 from .histogram import bin_high, bin_low
-from .rundir import Run, window, window_intervals
-from .samples import (
-    Gaps,
-    Sample,
-    Tally,
-    gap_tally,
-    pooled_gaps,
-    rank_quantile,
-    refusal,
-    request_sample,
-    share_tally,
-)
-from .sla import POOLED_METRICS, ErrorRate, Goodput, Latency, Limit, Objective
-from .statistics import BATCH_TAU, BATCHES, autocorrelation_time, mean_bounds, samples_needed, share_bounds
+from .more import growth, more
+from .rates import UNITS, served
+from .samples import Gaps, Sample, Tally, gap_tally, rank_quantile, refusal, share_tally
+from .several import failing_share, reach
+from .sla import POOLED_METRICS, ErrorRate, Goodput, Latency, Limit, Objective, Rate
+from .statistics import BATCH_TAU, BATCHES, autocorrelation_time, mean_bounds, share_bounds
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
+
+NEEDED = BATCHES * BATCH_TAU
+"""Independent values for batch means to be far enough apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveResult:
     """What became of one objective.
 
-    `observed`, `observed_ok_only` and `limit` are in `unit` (ms or share); infinity means that failures reach
-    down to the percentile. Bounds are one-sided at 95 %: on the share of bad events, for a mean on the mean.
+    `observed`, `observed_ok_only` and `limit` are in `unit` (ms, share, requests/s or tokens/s); infinity
+    means that failures reach down to the percentile. Bounds are one-sided at 95 %: on the share of bad
+    events, for a mean or a rate on itself. A budget is what may be bad: where all of it was, 1 is used.
     None stands for what cannot be said, never for zero.
     """
 
     text: str
-    metric: str  # ttft, itl, ..., error_rate, goodput
-    statistic: str  # p95, mean or share
+    metric: str  # ttft, itl, ..., error_rate, error_budget, goodput, requests_per_s, output_tokens_per_s
+    statistic: str  # p95, mean, share or rate
     status: str
     reason: str
     unit: str
@@ -55,6 +51,17 @@ class ObjectiveResult:
     resolution: float | None  # in `unit`: values nearer to the limit than this cannot be told from it
     more_requests: int | None = None
     more_minutes: float | None = None
+    at_least: bool = False  # the bounds must lie above what is allowed, not below it
+    budget_used: float | None = None  # bad share / allowed share
+    budget_low: float | None = None  # bounds on it
+    budget_high: float | None = None
+    budget_lasts_h: float | None = None  # an error budget's period, at this run's share of failures
+    scope: str = ""  # what of the run is judged; empty for all of it
+    start_s: float | None = (
+        None  # where in the window all these figures are from, of several stretches the worst
+    )
+    end_s: float | None = None
+    stretches: int | None = None
 
 
 class _Seen(NamedTuple):
@@ -65,24 +72,10 @@ class _Seen(NamedTuple):
     resolution: float | None
 
 
-class Evidence:
-    """The judged window of a run: its requests in due order and its gaps, gathered once."""
-
-    def __init__(self, run: Run) -> None:
-        """Cut the window out of a run."""
-        self.frame = window(run)
-        start, end = run.window_ns
-        self.window_s = max(0.0, (end - start) / 1e9)
-        self.whole_s = range(-(-start // 10**9), end // 10**9)
-        self.sample = cache(lambda metric: request_sample(self.frame, metric))
-        self.gaps = cache(lambda metric: pooled_gaps(window_intervals(run, metric), self.frame, self.whole_s))
-        outcome = self.frame.outcome.to_numpy()
-        self.cancelled = outcome == "cancelled"
-        self.failed = (outcome != "ok") & ~self.cancelled
-
-
-def judge_objective(evidence: Evidence, objective: Objective) -> ObjectiveResult:
-    """Judge one objective on the window's evidence."""
+def judge_whole(evidence: Evidence, objective: Objective) -> ObjectiveResult:
+    """Judge one objective on all of the evidence, whatever its scope; see `analysis.scopes`."""
+    if isinstance(objective, Rate):
+        return _judge_rate(evidence, objective)
     if isinstance(objective, ErrorRate):
         return _judge_error_rate(evidence, objective)
     if isinstance(objective, Goodput):
@@ -148,7 +141,9 @@ def _judge_goodput(evidence: Evidence, objective: Goodput) -> ObjectiveResult:
     return _result(evidence, objective, tally, seen)
 
 
-def _result(evidence: Evidence, objective: Objective, tally: Tally, seen: _Seen) -> ObjectiveResult:
+def _result(
+    evidence: Evidence, objective: Latency | ErrorRate | Goodput, tally: Tally, seen: _Seen
+) -> ObjectiveResult:
     """Compare the bounds on the bad share with the share that is allowed."""
     allowed = objective.allowed_share
     bounds: tuple[float | None, float | None] = (None, None)
@@ -156,18 +151,24 @@ def _result(evidence: Evidence, objective: Objective, tally: Tally, seen: _Seen)
     if not tally.n:
         status, reason = INCONCLUSIVE, "no data"
     elif tally.refusal:
-        status, reason, factor = INCONCLUSIVE, tally.refusal, _growth(tally, allowed) or 1.0
+        status, reason, factor = INCONCLUSIVE, tally.refusal, growth(tally, allowed, evidence.tests) or 1.0
         factor = max(factor, tally.needed / tally.independent)
     else:
         worth = tally.n_eff / tally.n
-        lower, upper = bounds = share_bounds(
-            tally.bad * worth, (tally.bad + tally.undecided) * worth, tally.n_eff
-        )
+        lower, upper = share_bounds(tally.bad * worth, (tally.bad + tally.undecided) * worth, tally.n_eff)
+        if evidence.tests > 1:
+            lower = failing_share(tally.bad * worth, tally.n_eff, evidence.tests)
+        bounds = lower, upper
         status = PASS if upper < allowed else FAIL if lower >= allowed else INCONCLUSIVE
-        reason, factor = _reason(tally, status, lower, upper, allowed)
+        reason, factor = _reason(tally, status, (lower, upper), allowed, evidence.tests)
+    used = tally.bad / tally.n / allowed if tally.n else None
+    low, high = (None if bound is None else bound / allowed for bound in bounds)
+    period_h = objective.period_h if isinstance(objective, ErrorRate) else None
+    if period_h and low is not None and high is not None:
+        reason += _lasting(period_h, low, high)
+    missing = more(evidence, factor if status == INCONCLUSIVE else None)
+    reason += missing.words
     limit = _limit(objective)
-    more = _more(evidence, factor) if status == INCONCLUSIVE else (None, None)
-    reason += _needs(*more)
     return ObjectiveResult(
         text=objective.text,
         metric=_metric(objective),
@@ -187,15 +188,20 @@ def _result(evidence: Evidence, objective: Objective, tally: Tally, seen: _Seen)
         bound_high=bounds[1],
         allowed=allowed,
         resolution=seen.resolution,
-        more_requests=more[0],
-        more_minutes=more[1],
+        more_requests=missing.requests,
+        more_minutes=missing.minutes,
+        budget_used=used,
+        budget_low=low,
+        budget_high=high,
+        budget_lasts_h=None if period_h is None or used is None else period_h / used if used else math.inf,
     )
 
 
 def _reason(
-    tally: Tally, status: str, lower: float, upper: float, allowed: float
+    tally: Tally, status: str, bounds: tuple[float, float], allowed: float, tests: int
 ) -> tuple[str, float | None]:
     """Return the reason in words and, where more data would decide, by what factor the run must grow."""
+    lower, upper = bounds
     if status == PASS:
         return f"at most {percent(upper)} bad, {percent(allowed)} allowed", None
     if status == FAIL:
@@ -204,31 +210,72 @@ def _reason(
     if share < allowed <= possible:
         return f"{tally.undecided:,} of {tally.n:,} cannot be told from the limit", None
     words = f"between {percent(lower)} and {percent(upper)} bad, {percent(allowed)} allowed"
-    factor = _growth(tally, allowed)
+    factor = growth(tally, allowed, tests)
     if factor is None:
         return words + "; the observed share is the allowed one: no length of run decides", None
     return words, factor
 
 
-def _growth(tally: Tally, allowed: float) -> float | None:
-    """Return by what factor a run must grow until it decides, if it goes on as it did; None if never."""
-    share, possible = tally.bad / tally.n, (tally.bad + tally.undecided) / tally.n
-    needed = samples_needed(possible if possible < allowed else share, allowed)
-    return None if needed is None else max(1.0, needed / tally.n_eff)
+def _lasting(period_h: float, low: float, high: float) -> str:
+    """Say how long an error budget would last; `low` and `high` bound what of it a whole period would use."""
+    at = f"; at this rate the budget of {_hours(period_h)}"
+    if high <= 1:
+        return f"{at} is used to at most {percent(high)}"
+    return f"{at} lasts at least {_hours(period_h / high)}" + (
+        f", at most {_hours(period_h / low)}" if low else ""
+    )
 
 
-def _needs(requests: int | None, minutes: float | None) -> str:
-    if requests is None or minutes is None:
-        return ""
-    time = f"{minutes * 60:.0f} s" if minutes < 2 else f"{minutes:,.0f} minutes"
-    return f"; needs about {requests:,} more requests ({time})"
+def _hours(hours: float) -> str:
+    return f"{hours:.3g} h" if hours < 48 else f"{hours / 24:.3g} days"
 
 
-def _more(evidence: Evidence, factor: float | None) -> tuple[int | None, float | None]:
-    """Return the requests and minutes that are missing, at this run's rate."""
-    if factor is None or factor <= 1:
-        return None, None
-    return math.ceil((factor - 1) * len(evidence.frame)), (factor - 1) * evidence.window_s / 60
+def _judge_rate(evidence: Evidence, objective: Rate) -> ObjectiveResult:
+    """Judge a rate by batch means over the window."""
+    unit, limit = UNITS[objective.metric], objective.limit
+    low = high = observed = edge = factor = None
+    counted = undecided = 0
+    if not len(evidence.frame):
+        status, reason = INCONCLUSIVE, "no data"
+    else:
+        found = served(evidence.frame, objective.metric, evidence.window_ns)
+        observed, edge = found.rate_per_s, found.edge_per_s
+        counted, undecided = found.counted, found.undecided
+        factor = NEEDED / found.independent
+        if factor > 1:
+            status, reason = INCONCLUSIVE, refusal(found.independent, "half seconds", NEEDED)
+        else:
+            low, high = found.bounds(evidence.tests, upper=objective.upper)
+            holds, fails = (high < limit, low >= limit) if objective.upper else (low >= limit, high < limit)
+            status = PASS if holds else FAIL if fails else INCONCLUSIVE
+            reason = f"between {low:.4g} and {high:.4g} {unit}"
+            factor = found.growth(limit)
+    if evidence.loop == "open" and observed is not None:
+        reason += "; in an open loop that is what was offered"
+    missing = more(evidence, factor if status == INCONCLUSIVE else None)
+    return ObjectiveResult(
+        text=objective.text,
+        metric=objective.metric,
+        statistic="rate",
+        status=status,
+        reason=reason + missing.words,
+        unit=unit,
+        observed=observed,
+        observed_ok_only=observed,
+        limit=limit,
+        margin=None if observed is None else observed / limit,
+        n=counted,
+        bad=None,
+        undecided=undecided,
+        n_eff=None,
+        bound_low=low,
+        bound_high=high,
+        allowed=limit,
+        resolution=edge,
+        more_requests=missing.requests,
+        more_minutes=missing.minutes,
+        at_least=not objective.upper,
+    )
 
 
 def _judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
@@ -242,18 +289,20 @@ def _judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
     low = high = None
     if not n:
         status, reason = INCONCLUSIVE, "no data"
-    elif independent < BATCHES * BATCH_TAU:
-        status, reason = INCONCLUSIVE, refusal(independent, "requests", BATCHES * BATCH_TAU)
+    elif independent < NEEDED:
+        status, reason = INCONCLUSIVE, refusal(independent, "requests", NEEDED)
     else:
         low, high = (bound / 1e6 for bound in mean_bounds(total, count))
+        middle = (low + high) / 2
+        low = middle - (middle - low) * reach(BATCHES - 1, evidence.tests)
         status = PASS if high < limit_ms else FAIL if low >= limit_ms else INCONCLUSIVE
         reason = f"mean between {low:.4g} and {high:.4g} ms"
         if status == PASS and failed + undecided:
             status = INCONCLUSIVE
             reason = f"{failed + undecided:,} requests have no value, so there is no mean: use a percentile"
-    factor = BATCHES * BATCH_TAU / independent if n else None
-    more = _more(evidence, factor) if status == INCONCLUSIVE else (None, None)
-    reason += _needs(*more)
+    factor = NEEDED / independent if n else None
+    missing = more(evidence, factor if status == INCONCLUSIVE else None)
+    reason += missing.words
     observed = math.inf if failed and n else mean
     return ObjectiveResult(
         text=objective.text,
@@ -274,8 +323,8 @@ def _judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
         bound_high=high,
         allowed=limit_ms,
         resolution=1e-6,
-        more_requests=more[0],
-        more_minutes=more[1],
+        more_requests=missing.requests,
+        more_minutes=missing.minutes,
     )
 
 
@@ -302,13 +351,15 @@ def _mean_terms(evidence: Evidence, limit: Limit) -> tuple[np.ndarray, np.ndarra
     return values, np.ones(len(values)), int((sample.defined & evidence.failed).sum()), unknown + cancelled
 
 
-def _metric(objective: Objective) -> str:
+def _metric(objective: Latency | ErrorRate | Goodput) -> str:
     if isinstance(objective, Latency):
         return objective.limit.metric
-    return "error_rate" if isinstance(objective, ErrorRate) else "goodput"
+    if isinstance(objective, ErrorRate):
+        return "error_rate" if objective.period_h is None else "error_budget"
+    return "goodput"
 
 
-def _limit(objective: Objective) -> float:
+def _limit(objective: Latency | ErrorRate | Goodput) -> float:
     if isinstance(objective, Latency):
         return objective.limit.limit_ns / 1e6
     return objective.allowed_share if isinstance(objective, ErrorRate) else 1 - objective.allowed_share

@@ -194,14 +194,16 @@ def _interval(ax: Axes, y: float, result: ObjectiveResult, run: int) -> None:
     if result.bound_high is None or result.bound_low is None or not result.allowed:
         return
     left, right = ax.get_xlim()
-    low, high = (
-        min(max(bound / result.allowed, left), right) for bound in (result.bound_low, result.bound_high)
-    )
+    own = result.statistic in {"mean", "rate"}  # bounds of the value itself, not of a share of bad events
+    middle = result.observed_ok_only or 0.0 if own else (result.bad or 0) / result.n
+    points = [bound / result.allowed for bound in (result.bound_low, middle, result.bound_high)]
+    if result.at_least:  # more is better: to the right of 1 is bad all the same
+        points = [1 / point if point else right for point in points]
+    low, high = (min(max(point, left), right) for point in (points[0], points[2]))
     color, _, marker = RUNS[run]
     ax.plot([low, high], [y, y], color=color, linewidth=4, solid_capstyle="butt")
-    middle = result.observed_ok_only or 0.0 if result.statistic == "mean" else (result.bad or 0) / result.n
-    if left < middle / result.allowed < right:
-        ax.plot([middle / result.allowed], [y], marker, color="white", markeredgecolor=color, markersize=5)
+    if left < points[1] < right:
+        ax.plot([points[1]], [y], marker, color="white", markeredgecolor=color, markersize=5)
 
 
 def _charts(made: Figure, judged: Sequence[Judged], top: float, bottom: float) -> None:

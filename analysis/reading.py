@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from .objective import Evidence
+from .evidence import Evidence
 from .rundir import Run
 from .samples import rank_quantile
 from .sla import POOLED_METRICS, REQUEST_METRICS
@@ -87,7 +87,7 @@ def metrics(verdicts: Sequence[Verdict]) -> tuple[tuple[str, ...], dict[str, flo
         f"{result.metric} {result.statistic}": result.limit
         for verdict in verdicts
         for result in verdict.objectives
-        if result.statistic.startswith("p") and result.metric != "dispatch_lag"
+        if result.statistic.startswith("p") and result.metric != "dispatch_lag" and not result.scope
     }
 
     def order(metric: str) -> tuple[int, float]:

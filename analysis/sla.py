@@ -1,9 +1,11 @@
 """An SLA in a person's words: a YAML file with a name, a list of objectives, and a list for quality.
 
-    objective  ::= latency | error-rate | goodput
+    objective  ::= ( latency | error-rate | budget | goodput | rate ) scope
     latency    ::= metric statistic upper number time
     error-rate ::= "error_rate" upper number "%"
+    budget     ::= "error_budget" number "%" "of" number ( "h" | "days" )
     goodput    ::= "goodput" "(" limit { "," limit } ")" lower number "%"
+    rate       ::= ( "requests_per_s" | "output_tokens_per_s" ) ( lower | upper ) number
     limit      ::= metric upper number time             a metric with one value per request
     metric     ::= "ttft" | "ttft_sent" | "ttfo" | "itl" | "itl_token" | "tpot" | "e2e" | "max_gap"
                  | "dispatch_lag"
@@ -14,7 +16,19 @@
     number     ::= digits [ "." digits ]
 
 `itl` and `itl_token` are pooled over all gaps of all requests, so goodput cannot use them: there `tpot`
-and `max_gap` speak about one request.
+and `max_gap` speak about one request. Rates count the ok requests that were due in the window, and their
+tokens; in an open loop that is what was offered, so a rate says something about the server in a closed one.
+An error budget is an error rate that also says how long the period's budget would last at this run's share
+of failures.
+
+What of a run an objective is about; each clause may stand once, in any order, and none means all of it:
+
+    scope      ::= { "in" scenario | "from" number span | "to" number span | "every" number span }
+    scenario   ::= word | '"' any text '"'
+    span       ::= "s" | "min" | "h"
+
+Times count from the start of the judged window. `every 60 s` must hold in each whole stretch of 60 s: the
+objective is worth what its worst stretch is (`analysis/scopes.py` says how sure that is).
 
 What a candidate may lose against its baseline (`tokenswarm quality`); one of the two lists may be left out:
 
@@ -27,13 +41,15 @@ What a candidate may lose against its baseline (`tokenswarm quality`); one of th
 The two rates are points above the baseline's own. `warn` is the nearer limit at which a PASS gets a remark.
 """
 
-import difflib
-import re
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
+
+from .sla_words import NS, PERIOD_NS, SPAN_NS, SlaError, Words, expected
+
+__all__ = ["SlaError"]
 
 REQUEST_METRICS = ("ttft", "ttft_sent", "ttfo", "tpot", "e2e", "max_gap", "dispatch_lag")
 """Metrics with one value per request."""
@@ -41,14 +57,22 @@ REQUEST_METRICS = ("ttft", "ttft_sent", "ttfo", "tpot", "e2e", "max_gap", "dispa
 POOLED_METRICS = ("itl", "itl_token")
 """Metrics with one value per gap, kept as histograms."""
 
+RATES = ("requests_per_s", "output_tokens_per_s")
+"""What is counted per second of the window: ok requests, and their tokens."""
+
+CLAUSES = ("in", "from", "to", "every")
+"""What of a run an objective is about."""
+
+UPPER, LOWER = ("<", "<="), (">", ">=")
+
 QUALITY = {
-    "ppl_ratio": ("<", "<="),
-    "kl": ("<", "<="),
-    "top1": (">", ">="),
-    "prefix_match": (">", ">="),
-    "length_ratio": ("<", "<=", ">", ">="),
-    "empty_rate": ("<", "<="),
-    "loop_rate": ("<", "<="),
+    "ppl_ratio": UPPER,
+    "kl": UPPER,
+    "top1": LOWER,
+    "prefix_match": LOWER,
+    "length_ratio": (*UPPER, *LOWER),
+    "empty_rate": UPPER,
+    "loop_rate": UPPER,
 }
 """What can be limited in a comparison with a baseline, and from which side."""
 
@@ -80,12 +104,6 @@ differs and up to 9 where a few change to either side, so 10 points is the least
 """
 
 _Item = TypeVar("_Item")
-_NS = {"us": 10**3, "ms": 10**6, "s": 10**9}
-_TOKEN = re.compile(r"\s*(?:(<=|>=|<|>|\(|\)|,|%)|(\d+(?:\.\d+)?)|([A-Za-z_][\w.]*)|(\S))")
-
-
-class SlaError(ValueError):
-    """An SLA that cannot be read: says the file, the objective's number, what was found and expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +116,27 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """What of a run an objective is about; times are ns from the start of the judged window."""
+
+    scenario: str | None = None
+    start_ns: int = 0
+    end_ns: int | None = None
+    every_ns: int | None = None
+
+
+WHOLE = Scope()
+"""All scenarios, all of the window."""
+
+
+@dataclass(frozen=True, slots=True)
 class Latency:
     """A percentile or, where `percentile` is None, the mean of a metric below a limit."""
 
     text: str
     limit: Limit
     percentile: float | None
+    scope: Scope = WHOLE
 
     @property
     def allowed_share(self) -> float:
@@ -113,10 +146,12 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRate:
-    """The share of requests that may fail."""
+    """The share of requests that may fail; `period_h` is that of an error budget."""
 
     text: str
     allowed_share: float
+    period_h: float | None = None
+    scope: Scope = WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +161,21 @@ class Goodput:
     text: str
     limits: tuple[Limit, ...]
     allowed_share: float
+    scope: Scope = WHOLE
 
 
-Objective = Latency | ErrorRate | Goodput
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So much a second, at most or at least."""
+
+    text: str
+    metric: str  # one of RATES
+    upper: bool
+    limit: float
+    scope: Scope = WHOLE
+
+
+Objective = Latency | ErrorRate | Goodput | Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +237,7 @@ def parse(text: str, file: str) -> Sla:
     keys = ("name", "objectives", "quality")
     for key in found:
         if key not in keys:
-            raise SlaError(f"{file}: found the key {key!r}, {_expected(str(key), keys)}")
+            raise SlaError(f"{file}: found the key {key!r}, {expected(str(key), keys)}")
     name = found.get("name")
     if not isinstance(name, str) or not name.strip():
         raise SlaError(f"{file}: found name {name!r}, expected a text")
@@ -202,108 +249,110 @@ def parse(text: str, file: str) -> Sla:
     return Sla(name.strip(), objectives, quality)
 
 
+def refuse_unmeasured(sla: Sla, file: str, scenarios: Sequence[str], window_s: float) -> None:
+    """Raise SlaError where an objective is about a scenario or a time that a planned run will not have."""
+    for number, objective in enumerate(sla.objectives, 1):
+        scope, found, wanted = objective.scope, "", ""
+        last = scope.end_ns or scope.start_ns + (scope.every_ns or 0)
+        if scope.scenario is not None and scope.scenario not in scenarios:
+            found, wanted = f"the scenario {scope.scenario!r}", expected(scope.scenario, scenarios)
+        elif last > window_s * 1e9 or scope.start_ns >= window_s * 1e9:
+            found, wanted = (
+                f"a time at {last / 1e9:g} s",
+                f"expected one within the {window_s:g} s of the run",
+            )
+        if found:
+            raise SlaError(f"{file}: objective {number}: found {found}, {wanted} (in {objective.text!r})")
+
+
 def parse_objective(text: str) -> Objective:
     """Parse one objective. Raises SlaError without the file's name."""
-    words = _Words(text)
-    metric = words.take("a metric", (*REQUEST_METRICS, *POOLED_METRICS, "error_rate", "goodput"))
+    words = Words(text)
+    known = (*REQUEST_METRICS, *POOLED_METRICS, "error_rate", "error_budget", "goodput", *RATES)
+    metric = words.metric(known)
+    text = words.text
     if metric == "error_rate":
-        words.take("an upper limit", ("<", "<="))
-        objective: Objective = ErrorRate(" ".join(text.split()), float(words.share()))
-    elif metric == "goodput":
-        objective = _goodput(words, text)
-    else:
-        statistic = words.statistic()
-        objective = Latency(" ".join(text.split()), words.limit(metric), statistic)
-    words.end()
-    return objective
+        words.take("an upper limit", UPPER)
+        return ErrorRate(text, float(words.share()), scope=_scope(words))
+    if metric == "error_budget":
+        share = float(words.share())
+        words.take("what follows the budget", ("of",))
+        period_h = words.time_ns(PERIOD_NS) / PERIOD_NS["h"]
+        if period_h <= 0:
+            raise SlaError("found a period of 0 h, expected more")
+        return ErrorRate(text, share, period_h, _scope(words))
+    if metric == "goodput":
+        limits = _limits(words)
+        words.take("a lower limit", LOWER)
+        return Goodput(text, limits, float(1 - words.share()), _scope(words))
+    if metric in RATES:
+        upper = words.take("a comparison", (*LOWER, *UPPER)) in UPPER
+        return Rate(text, metric, upper, words.positive(metric), _scope(words))
+    percentile = words.statistic()
+    return Latency(text, _limit(words, metric), percentile, _scope(words))
 
 
 def parse_quality(text: str) -> QualityLimit:
     """Parse one limit on what a candidate may lose. Raises SlaError without the file's name."""
-    words = _Words(text)
+    words = Words(text)
     measure = words.take("a measure of quality", QUALITY)
-    upper = words.take("a comparison", QUALITY[measure]) in ("<", "<=")
-    limit = words.amount(measure)
+    upper = words.take("a comparison", QUALITY[measure]) in UPPER
+    limit = _amount(words, measure)
     warn = None
     if words.rest:
         words.take("what follows the limit", ("warn",))
-        warn = words.amount(measure)
+        warn = _amount(words, measure)
         if (warn >= limit) if upper else (warn <= limit):
             raise SlaError(f"found a warning that is no nearer than the limit of {measure}")
     words.end()
-    return QualityLimit(" ".join(text.split()), measure, upper, limit, warn)
+    return QualityLimit(words.text, measure, upper, limit, warn)
 
 
-def _goodput(words: "_Words", text: str) -> Goodput:
+def _amount(words: Words, measure: str) -> float:
+    return float(words.share()) if measure in SHARES else words.positive(measure)
+
+
+def _limit(words: Words, metric: str) -> Limit:
+    strict = words.take("an upper limit", UPPER) == "<"
+    nanoseconds = words.time_ns(NS)
+    if nanoseconds <= 0:
+        raise SlaError(f"found a limit of {nanoseconds} ns for {metric}, expected at least 1 ns")
+    return Limit(metric, strict, nanoseconds)
+
+
+def _limits(words: Words) -> tuple[Limit, ...]:
+    """Take goodput's limits and the parentheses around them."""
     words.take("limits in parentheses", ("(",))
     limits = []
     while True:
         metric = words.take("a metric", (*REQUEST_METRICS, *POOLED_METRICS))
         if metric in POOLED_METRICS:
             raise SlaError(f"found {metric!r} in goodput, which judges single requests: use tpot or max_gap")
-        limits.append(words.limit(metric))
+        limits.append(_limit(words, metric))
         if words.take("the next limit or the end", (",", ")")) == ")":
-            break
-    words.take("a lower limit", (">", ">="))
-    return Goodput(" ".join(text.split()), tuple(limits), float(1 - words.share()))
+            return tuple(limits)
 
 
-class _Words:
-    """The words of one objective, taken from the front."""
-
-    def __init__(self, text: str) -> None:
-        matches = _TOKEN.finditer(text)
-        self.rest = [match.group(match.lastindex) for match in matches if match.lastindex]
-
-    def take(self, what: str, known: Iterable[str]) -> str:
-        word = self.rest.pop(0) if self.rest else None
-        known = tuple(known)
-        if word not in known:
-            raise SlaError(f"found {_found(word)} as {what}, {_expected(word, known)}")
-        return str(word)
-
-    def number(self) -> Fraction:
-        word = self.rest.pop(0) if self.rest else None
-        if word is None or not word[0].isdigit():
-            raise SlaError(f"found {_found(word)} as a limit, expected a number")
-        return Fraction(word)
-
-    def limit(self, metric: str) -> Limit:
-        strict = self.take("an upper limit", ("<", "<=")) == "<"
-        number = self.number()
-        nanoseconds = round(number * _NS[self.take("a unit of time", _NS)])
-        if nanoseconds <= 0:
-            raise SlaError(f"found a limit of {nanoseconds} ns for {metric}, expected at least 1 ns")
-        return Limit(metric, strict, nanoseconds)
-
-    def share(self) -> Fraction:
-        share = self.number() / 100
-        self.take("a unit", ("%",))
-        if not 0 < share < 1:  # 0 % and 100 % can be refuted but no number of requests can show them
-            raise SlaError(f"found a limit of {float(share * 100):g} %, expected one between 0 % and 100 %")
-        return share
-
-    def amount(self, measure: str) -> float:
-        if measure in SHARES:
-            return float(self.share())
-        number = float(self.number())
-        if number <= 0:
-            raise SlaError(f"found a limit of {number:g} for {measure}, expected more than 0")
-        return number
-
-    def statistic(self) -> float | None:
-        word = self.rest.pop(0) if self.rest else None
-        if word == "mean":
-            return None
-        match = re.fullmatch(r"p(\d+(?:\.\d+)?)", word or "")
-        if match and 0 < float(match[1]) < 100:
-            return float(match[1])
-        known = ("mean", "p50", "p90", "p95", "p99", "p99.9")
-        raise SlaError(f"found {_found(word)} as a statistic, {_expected(word, known)}")
-
-    def end(self) -> None:
-        if self.rest:
-            raise SlaError(f"found {' '.join(self.rest)!r} behind the limit, expected nothing more")
+def _scope(words: Words) -> Scope:
+    """Take the clauses behind a limit, to the end."""
+    scenario, times, seen = None, {"from": 0}, set[str]()
+    while words.rest:
+        clause = words.take("what follows the limit", CLAUSES)
+        if clause in seen:
+            raise SlaError(f"found {clause!r} twice, expected it once")
+        seen.add(clause)
+        if clause == "in":
+            scenario = words.name("a scenario", CLAUSES)
+        else:
+            times[clause] = words.time_ns(SPAN_NS)
+    start, end, every = times["from"], times.get("to"), times.get("every")
+    if end is not None and end <= start:
+        raise SlaError(f"found an end at {end / 1e9:g} s, expected one after {start / 1e9:g} s")
+    longest = math.inf if end is None else end - start
+    if every is not None and not SPAN_NS["s"] <= every <= longest:
+        fitting = "" if end is None else f" and at most the {longest / 1e9:g} s that are judged"
+        raise SlaError(f"found stretches of {every / 1e9:g} s, expected at least 1 s{fitting}")
+    return Scope(scenario, start, end, every)
 
 
 def _listed(file: str, key: str, items: object, read: Callable[[str], _Item]) -> tuple[_Item, ...]:
@@ -321,18 +370,6 @@ def _numbered(where: str, item: object, read: Callable[[str], _Item]) -> _Item:
         return read(item)
     except SlaError as error:
         raise SlaError(f"{where}: {error} (in {item!r})") from None
-
-
-def _found(word: str | None) -> str:
-    return "nothing" if word is None else repr(word)
-
-
-def _expected(word: str | None, known: tuple[str, ...]) -> str:
-    expected = (
-        f"expected {', '.join(known[:-1])} or {known[-1]}" if len(known) > 1 else f"expected {known[0]}"
-    )
-    near = difflib.get_close_matches(word or "", known, 1)
-    return f"{expected}; did you mean {near[0]!r}?" if near else expected
 
 
 def _kind(found: object) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .evidence import Evidence
 from .histogram import tag_of
-from .objective import Evidence
 from .rundir import Run, window_intervals
 from .samples import Gaps, pooled_gaps, rank_quantile, request_sample
 from .sla import REQUEST_METRICS

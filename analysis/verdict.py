@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .evidence import Evidence
 from .gates import Gate, check
-from .objective import FAIL, INCONCLUSIVE, PASS, Evidence, ObjectiveResult, judge_objective
+from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult
 from .record import SCHEMA
 from .rundir import Run, window_timeline
+from .scopes import judge_objective
 from .sla import Sla
 from .statistics import Trend, trend
 from .summary import ScenarioSummary, summarise
@@ -126,6 +128,10 @@ def _without_percentile(result: ObjectiveResult) -> ObjectiveResult:
         bound_high=None,
         more_requests=None,
         more_minutes=None,
+        budget_used=None,
+        budget_low=None,
+        budget_high=None,
+        budget_lasts_h=None,
     )
 
 

@@ -26,6 +26,8 @@ def observed(result: ObjectiveResult) -> str:
         return "none"
     if result.unit == "share":
         return percent(result.observed)
+    if result.statistic == "rate":
+        return f"{result.observed:,.4g} /s"
     return "failed" if result.observed == float("inf") else f"{result.observed:.4g} ms"
 
 
@@ -41,7 +43,9 @@ def bounds(result: ObjectiveResult) -> str:
 
 
 def figure(result: ObjectiveResult, bound: float) -> str:
-    """Write a bound or an allowed value: of a mean in ms, else a share."""
+    """Write a bound or an allowed value: of a mean in ms, of a rate, else a share."""
+    if result.statistic == "rate":
+        return f"{bound:,.4g} /s"
     return f"{bound:,.4g} ms" if result.statistic == "mean" else percent(bound)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tokenswarm import TokenswarmError, experiment, measuring
+from tokenswarm import TokenswarmError, experiment, judging, measuring
 
 ROOT = Path(__file__).resolve().parents[1]
 TWO = "servers: [{sim: baseline}, {sim: awq}]\n"
@@ -88,6 +88,40 @@ def test_a_mistake_is_one_line(tmp_path: Path, text: str, words: str) -> None:
         read(tmp_path, text)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("workload", "scenario"),
+    [
+        ("{}", "chat"),
+        ("{endpoint: completions}", "completions"),
+        ("{options: [--ignore-eos, --scenario, long chat]}", "long chat"),
+        ("{options: [--scenario=short, --scenario=long]}", "long"),
+    ],
+)
+def test_the_scenario_is_known_before_a_run(tmp_path: Path, workload: str, scenario: str) -> None:
+    assert experiment.scenarios(read(tmp_path, TWO + f"workload: {workload}")) == [scenario]
+
+
+@pytest.mark.parametrize(
+    ("objective", "words"),
+    [
+        ("ttft p95 < 1 s in chatt", "found the scenario 'chatt', expected chat; did you mean 'chat'?"),
+        ("ttft p95 < 1 s to 70 s", "found a time at 70 s, expected one within the 60 s of the run"),
+        ("ttft p95 < 1 furlong", "found 'furlong' as a unit of time"),
+    ],
+)
+@pytest.mark.parametrize("inline", [True, False])
+def test_an_sla_that_cannot_be_judged_is_refused_before_a_run(
+    tmp_path: Path, objective: str, words: str, *, inline: bool
+) -> None:
+    written = f"{{name: x, objectives: [error_rate < 1 %, '{objective}']}}"
+    (tmp_path / "sla.yaml").write_text(written)
+    plan = read(tmp_path, f"{TWO}sla: {written if inline else 'sla.yaml'}")
+    with pytest.raises(TokenswarmError, match=r"(: sla|sla\.yaml): objective 2: ") as refused:
+        judging.experiment_sla(plan, tmp_path / "experiment.yaml")
+    assert words in str(refused.value)
     assert refused.value.exit_code == 2
 
 

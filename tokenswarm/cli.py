@@ -122,6 +122,7 @@ def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
           - itl p99 < 20 ms
           - error_rate < 0.1 %
           - goodput(ttft < 100 ms, tpot < 20 ms) >= 95 %
+          - output_tokens_per_s >= 500 in chat every 5 min    # per scenario, per time (analysis/sla.py)
     """
     from tokenswarm import rejudging  # noqa: PLC0415 - as above
 

@@ -34,6 +34,7 @@ the first is judged against the first.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -171,6 +172,13 @@ def profile_of(server: Server, experiment: Experiment) -> profiles.Profile:
     found = profiles.find(server.profile, file)
     other = {name: getattr(server, name) for name in ("model", "revision") if getattr(server, name)}
     return profiles.changed(found, options=server.options, variables=server.variables, **other)
+
+
+def scenarios(experiment: Experiment) -> list[str]:
+    """Return the names of the scenarios that each run will have."""
+    words = [part for option in experiment.workload.options for part in option.split("=", 1)]
+    named = [name for option, name in pairwise(words) if option == "--scenario"]
+    return [(named or [""])[-1] or experiment.workload.endpoint]
 
 
 def schedule(experiment: Experiment) -> Iterator[Run]:

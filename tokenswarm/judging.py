@@ -12,7 +12,7 @@ from analysis import sla as slas
 from analysis.quality import QualityVerdict
 from analysis.reading import ComparisonError
 from tokenswarm import EXIT_USAGE, TokenswarmError
-from tokenswarm.experiment import Experiment, InlineSla
+from tokenswarm.experiment import Experiment, InlineSla, scenarios
 
 KEPT = "sla.yaml"  # in a run directory: what the run was made for
 
@@ -28,13 +28,20 @@ def sla(path: Path | None, run: Path | None = None) -> slas.Sla:
 
 
 def experiment_sla(plan: Experiment, path: Path) -> slas.Sla:
-    """Return an experiment's SLA, before anything runs; raises TokenswarmError."""
-    if isinstance(plan.sla, str):
-        return sla(path.parent / plan.sla if plan.sla else None)
+    """Return an experiment's SLA, before anything runs; raises TokenswarmError.
+
+    What it says of scenarios and times must be what the plan will measure.
+    """
+    file = f"{path}: sla" if isinstance(plan.sla, InlineSla) else str(path.parent / plan.sla)
     try:
-        return slas.parse(_yaml(plan.sla), f"{path}: sla")
+        if isinstance(plan.sla, InlineSla):
+            found = slas.parse(_yaml(plan.sla), file)
+        else:
+            found = slas.load(file) if plan.sla else slas.default()
+        slas.refuse_unmeasured(found, file, scenarios(plan), plan.load.duration_s)
     except slas.SlaError as error:
         raise TokenswarmError(str(error), EXIT_USAGE) from None
+    return found
 
 
 def keep_sla(plan: Experiment, path: Path, directory: Path) -> None:

@@ -158,6 +158,8 @@ def _cell(result: Any) -> Text:
         value = "∞ (failures)"
     elif result.unit == "ms":
         value = f"{result.observed:.1f} ms"
+    elif result.statistic == "rate":
+        value = f"{result.observed:,.1f} {result.unit}"
     else:
         value = f"{result.observed * 100:.2f} %"
     text = Text(f"{value}  ")

@@ -210,6 +210,10 @@ def check_mistake(found: Answer, code: int, words: str) -> None:
         ("servers: [{sim: baseline}]\nsla: nowhere.yaml", "nowhere.yaml"),
         ('servers: [{sim: baseline}]\nsla: {name: x, objectives: ["tttf p95 < 1 ms"]}', "tttf"),
         ("servers: [{sim: baseline}]\nsla: {name: x, objectives: []}", "objective"),
+        (
+            'servers: [{sim: baseline}]\nsla: {name: x, objectives: ["ttft p95 < 1 s in chatt"]}',
+            "objective 1: found the scenario 'chatt', expected chat; did you mean 'chat'?",
+        ),
     ],
 )
 def test_experiment_that_is_none(ask: Ask, tmp_path: Path, text: str, words: str) -> None:
