@@ -90,6 +90,7 @@ class Target:
         self.first = self.last = self._read()
         if self.first:
             self._log = MetricsLog(directory / "server_metrics.csv")
+            self._log.append(time.time_ns(), self.first)
 
     def watch(self) -> None:
         """Read once a second until killed."""
@@ -98,14 +99,16 @@ class Target:
             row = self._read()
             if row:
                 self.last = row
-                self._log.append(int(time.time()), row)
+                self._log.append(time.time_ns(), row)
 
     def finish(self) -> ServerCounts | None:
         """Take the last reading; returns what the server counted, or None if it does not count."""
         if not self._log:
             return None
-        self.last = self._read() or self.last
-        self._log.append(int(time.time()), self.last)
+        row = self._read()
+        if row:
+            self.last = row
+            self._log.append(time.time_ns(), row)
         self._log.close()
         return counts(self.first, self.last)
 

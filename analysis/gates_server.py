@@ -1,0 +1,138 @@
+"""Validity gates that need the server's own account: do both sides tell the same story?
+
+An equation that is broken makes the run INVALID, and both its sides are printed: somebody has miscounted, and
+no figure of the run can be believed until it is known who. What bends a result without making it wrong is a
+warning.
+"""
+
+import math
+
+from .gates import Gate
+from .little import Law
+from .rundir import Run
+from .server_side import Joined, PrefixCache, ServerSide
+from .ttft_parts import TtftOrder
+
+FAR = 2.0
+"""The server's gauges are statistics; off by this factor they are wrong all the same."""
+
+FULL = 0.95
+"""A KV cache that is read to be this full once a second has been full in between, or will be."""
+
+
+def check_server(run: Run, side: ServerSide) -> tuple[Gate, ...]:
+    """Check what the server says of itself and of us, in the order of printing."""
+    return (
+        *_lived(run, side.restarts),
+        *_equal_counts(run, side.restarts),
+        *_laws(side),
+        *_ttft(side.ttft_order),
+        *_caches(side.prefix_cache, side.window),
+        *_queue(side.waiting_at_end),
+    )
+
+
+def _lived(run: Run, restarts: int) -> list[Gate]:
+    facts = run.meta.get("server")
+    ended = facts.get("ended") if isinstance(facts, dict) else None
+    gates = []
+    if ended:
+        gates.append(Gate("server", f"gone: {ended}", "there to the end", ok=False, severity="warning"))
+    if restarts:
+        found = f"fell back {restarts:,} times: started anew, or several servers behind one address"
+        gates.append(Gate("server's counters", found, "only grow", ok=False, severity="warning"))
+    return gates
+
+
+def _equal_counts(run: Run, restarts: int) -> list[Gate]:
+    """Compare counts over the whole run: equal where all went well, at least ours elsewhere."""
+    counts = run.meta.get("server_counts")
+    if not isinstance(counts, dict):
+        return [Gate("requests = server's", "not scraped", "equal", ok=True, severity="note")]
+    # A server that was started anew has forgotten what it counted.
+    severity = "invalid" if counts.get("exclusive") and not restarts else "note"
+    frame = run.requests
+    ok = frame[frame.outcome == "ok"]
+    failed = len(frame) - len(ok)
+    tokens = int(ok.output_tokens.sum())
+    gates = []
+    # vLLM counts each of n choices as a request of its own.
+    choices = int(run.meta.get("workload", {}).get("choices") or 1)
+    pairs = [
+        ("requests", len(ok) * choices, counts.get("requests")),
+        ("tokens", tokens, counts.get("generation_tokens")),
+    ]
+    for name, client, server in pairs:
+        if server is None or (name == "tokens" and ok.output_tokens.isna().any()):
+            gates.append(Gate(f"{name} = server's", "unknown", "equal", ok=True, severity="note"))
+            continue
+        found = f"client {client:,}, server {server:,}" if client != server else f"{client:,} both"
+        # A request that failed here may have been served in part, and the server counts that part.
+        in_part = failed * choices if name == "requests" else math.inf if failed else 0
+        limit = f"equal ({failed:,} failed here)" if failed else "equal"
+        equal = bool(client <= server <= client + in_part)
+        gates.append(Gate(f"{name} = server's", found, limit, equal, severity))
+    return gates
+
+
+def _laws(side: ServerSide) -> list[Gate]:
+    gates = []
+    if side.client_law:
+        gates.append(_law("Little's law, client", side.client_law, "counted live", "invalid"))
+    if side.server_law:
+        law = side.server_law
+        far = not law.low / FAR - law.tolerance <= law.in_flight <= law.high * FAR + law.tolerance
+        gates.append(
+            _law("Little's law, server", law, "running or waiting", "invalid" if far else "warning")
+        )
+    return gates
+
+
+def _law(name: str, law: Law, counted: str, severity: str) -> Gate:
+    times = _between(law.seconds_low * 1e3, law.seconds_high * 1e3)
+    product = _between(law.rate_per_s * law.seconds_low, law.rate_per_s * law.seconds_high)
+    found = f"{law.in_flight:.3g} {counted}, {law.rate_per_s:.3g}/s x {times} ms = {product}"
+    if law.ok is None:
+        return Gate(name, f"{found}; not judged: {law.reason}", "equal", ok=True, severity="note")
+    limit = f"{_between(law.low, law.high)} when it was counted, +- {law.tolerance:.2g}"
+    return Gate(name, found, limit, law.ok, severity)
+
+
+def _between(low: float, high: float) -> str:
+    ends = f"{low:.3g}", f"{high:.3g}"
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+def _ttft(order: TtftOrder | None) -> list[Gate]:
+    if order is None:
+        return []
+    server_ms, client_ms = (
+        1e3 * order.server_s / order.server_requests,
+        1e3 * order.client_s / max(1, order.client_requests),
+    )
+    found = f"server {server_ms:.4g} ms (n = {order.server_requests:,}), "
+    found += f"client {client_ms:.4g} ms from sent (n = {order.client_requests:,})"
+    return [Gate("server's TTFT < client's", found, "in the sum", order.ok, "invalid")]
+
+
+def _caches(prefix: PrefixCache | None, window: Joined | None) -> list[Gate]:
+    gates = []
+    if prefix:
+        allowed = prefix.allowed_share
+        found = f"{prefix.hit_share:.1%} of prompt tokens"
+        limit = "any: prompts may repeat" if allowed is None else f"{allowed:.1%}: prompts are unique"
+        within = allowed is None or prefix.hit_share <= allowed
+        gates.append(Gate("prefix cache hits", found, limit, within, "warning"))
+    if window and (window.preemptions is not None or window.kv_cache_usage_max is not None):
+        usage, preemptions = window.kv_cache_usage_max or 0.0, window.preemptions or 0
+        found = f"at most {usage:.0%} used, {preemptions:,} preemptions"
+        roomy = usage < FULL and not preemptions
+        gates.append(Gate("KV cache", found, f"< {FULL:.0%}, none", roomy, "warning"))
+    return gates
+
+
+def _queue(waiting: tuple[float, ...]) -> list[Gate]:
+    if not waiting:
+        return []
+    found = f"{waiting[-1]:,.0f} waiting, at least {min(waiting):,.0f} in the last {len(waiting)} readings"
+    return [Gate("queue at the end", found, "empty once", min(waiting) == 0, "warning")]
