@@ -10,6 +10,7 @@ import math
 from .gates import Gate
 from .little import Law
 from .rundir import Run
+from .server_alone import choices
 from .server_side import Joined, PrefixCache, ServerSide
 from .ttft_parts import TtftOrder
 
@@ -56,10 +57,8 @@ def _equal_counts(run: Run, restarts: int) -> list[Gate]:
     failed = len(frame) - len(ok)
     tokens = int(ok.output_tokens.sum())
     gates = []
-    # vLLM counts each of n choices as a request of its own.
-    choices = int(run.meta.get("workload", {}).get("choices") or 1)
     pairs = [
-        ("requests", len(ok) * choices, counts.get("requests")),
+        ("requests", len(ok) * choices(run), counts.get("requests")),
         ("tokens", tokens, counts.get("generation_tokens")),
     ]
     for name, client, server in pairs:
@@ -68,7 +67,7 @@ def _equal_counts(run: Run, restarts: int) -> list[Gate]:
             continue
         found = f"client {client:,}, server {server:,}" if client != server else f"{client:,} both"
         # A request that failed here may have been served in part, and the server counts that part.
-        in_part = failed * choices if name == "requests" else math.inf if failed else 0
+        in_part = failed * choices(run) if name == "requests" else math.inf if failed else 0
         limit = f"equal ({failed:,} failed here)" if failed else "equal"
         equal = bool(client <= server <= client + in_part)
         gates.append(Gate(f"{name} = server's", found, limit, equal, severity))

@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 from .rundir import Run
 
 GAUGES = ("running", "waiting", "kv_cache_usage", "block_size")
-_TIMES = ("unix_s", "read_unix_ns")
+_TIMES = ["unix_s", "asked_unix_ns", "read_unix_ns", "at_ns"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Readings:
     """Readings of one run in order of time.
 
-    `at_ns`: unix ns of each, strictly rising. `gauges`: as they were read, NaN where there was none.
+    `at_ns`: unix ns for which each stands, strictly rising; the server's moment lies between `asked_ns` and
+    `read_ns`, when it was asked for and when it was complete. `gauges`: as they were read, NaN where there was none.
     `counted`: what each counter grew by since the first reading. Columns as in server_metrics.csv.
     """
 
     at_ns: NDArray[np.int64]
+    asked_ns: NDArray[np.int64]
+    read_ns: NDArray[np.int64]
     gauges: pd.DataFrame
     counted: pd.DataFrame
     restarts: int
@@ -61,11 +64,11 @@ def read(run: Run) -> Readings | None:
     frame = run.server_metrics
     if frame is None:
         return None
-    frame = frame.assign(at_ns=_times_ns(frame)).dropna(subset=["at_ns"])
-    frame = frame.drop_duplicates("at_ns", keep="first").sort_values("at_ns", ignore_index=True)
+    frame = _timed(frame).dropna(subset=_TIMES).sort_values("at_ns", kind="stable")
+    frame = frame.drop_duplicates("at_ns").reset_index(drop=True)
     if len(frame) < 2:
         return None
-    counters = frame.drop(columns=[*_TIMES, *GAUGES, "at_ns"], errors="ignore").dropna(axis=1, how="all")
+    counters = frame.drop(columns=[*_TIMES, *GAUGES], errors="ignore").dropna(axis=1, how="all")
     # A reading may lack a metric; one that was never counted before it appeared stood at zero.
     known = counters.ffill().fillna(0.0)
     grown = known.diff().fillna(0.0)
@@ -74,14 +77,17 @@ def read(run: Run) -> Readings | None:
     grown.loc[restarted] = known.loc[restarted]
     return Readings(
         at_ns=frame.at_ns.to_numpy(dtype=np.int64),
+        asked_ns=frame.asked_unix_ns.to_numpy(dtype=np.int64),
+        read_ns=frame.read_unix_ns.to_numpy(dtype=np.int64),
         gauges=frame[[column for column in GAUGES if column in frame]],
         counted=grown.cumsum(),
         restarts=int(restarted.sum()),
     )
 
 
-def _times_ns(frame: pd.DataFrame) -> pd.Series:
-    """Return the readings' times; where only the second is known, its beginning, which is when we read."""
-    if "read_unix_ns" in frame:
-        return frame.read_unix_ns
-    return frame.unix_s * 10**9
+def _timed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the readings with their times. The first version knew the second alone, and asked as it began."""
+    if {"asked_unix_ns", "read_unix_ns"} <= set(frame.columns):
+        return frame.assign(at_ns=frame.read_unix_ns)
+    begin_ns = frame.unix_s * 10**9
+    return frame.assign(asked_unix_ns=begin_ns, read_unix_ns=begin_ns + 10**9, at_ns=begin_ns)

@@ -13,7 +13,8 @@ import numpy as np
 from .little import Law, client_law, server_law
 from .readings import Readings, read
 from .rundir import Run
-from .ttft_parts import TtftOrder, TtftParts, choices, order, take_apart
+from .server_alone import choices
+from .ttft_parts import TtftOrder, TtftParts, order, take_apart
 
 REASONS = ("stop", "length", "error", "repetition")
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from .readings import Readings
 from .rundir import Run
+from .server_alone import why_not_alone
 
 EDGE_NS = 10**9
 """A first token that the server counted between two readings reached us at most this long before or after."""
@@ -68,7 +69,7 @@ def take_apart(run: Run, readings: Readings, first: int, last: int) -> TtftParts
     """
     server = {name: readings.mean_ms(name, first, last) for name in ("ttft", "queue", "prefill")}
     ours = _first_tokens(run, int(readings.at_ns[first]), int(readings.at_ns[last]))
-    if None in server.values() or not len(ours) or not comparable(run, readings):
+    if None in server.values() or not len(ours) or why_not_alone(run, readings):
         return None
     ttft_ms, queue_ms, prefill_ms = (value or 0.0 for value in server.values())
     client_ms, sent_ms = (float(ours[name].mean()) / 1e6 for name in ("first_ns", "sent_ns"))
@@ -114,23 +115,11 @@ def order(run: Run, readings: Readings) -> TtftOrder | None:
     """
     last = len(readings.at_ns) - 1
     server_s, requests = readings.grown("ttft_sum_s", 0, last), readings.grown("ttft_count", 0, last)
-    if server_s is None or not requests or not comparable(run, readings) or run.requests.first_ns.isna().any():
+    if server_s is None or not requests or why_not_alone(run, readings) or run.requests.first_ns.isna().any():
         return None
     ours = _first_tokens(run, int(readings.at_ns[0]) - EDGE_NS, int(readings.at_ns[last]) + EDGE_NS)
     client_s = float((ours.first_ns - ours.sent_ns).sum()) / 1e9
     return TtftOrder(server_s, round(requests), client_s, len(ours))
-
-
-def comparable(run: Run, readings: Readings) -> bool:
-    """Whether the server counted our requests alone, each once, and lost none."""
-    counts = run.meta.get("server_counts")
-    exclusive = isinstance(counts, dict) and bool(counts.get("exclusive"))
-    return exclusive and not readings.restarts and choices(run) == 1
-
-
-def choices(run: Run) -> int:
-    """Return how many answers each request asked for; vLLM counts each as a request of its own."""
-    return int(run.meta["workload"].get("choices") or 1)
 
 
 def _first_tokens(run: Run, from_ns: int, to_ns: int) -> pd.DataFrame:

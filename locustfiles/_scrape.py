@@ -41,6 +41,7 @@ FINISHED = "vllm:request_success_total"  # vLLM counts aborted requests here too
 REASONS = ("stop", "length", "error", "repetition")
 CACHE_CONFIG = "vllm:cache_config_info"  # its labels are the cache's settings
 
+TIMES = ("unix_s", "asked_unix_ns", "read_unix_ns")
 COLUMNS = (
     *GAUGES,
     *LARGEST,
@@ -132,18 +133,18 @@ def counts(first: dict[str, float], last: dict[str, float]) -> ServerCounts:
 
 
 class MetricsLog:
-    """server_metrics.csv: unix_s, read_unix_ns and COLUMNS; a cell is empty where there is no such metric."""
+    """server_metrics.csv: TIMES and COLUMNS; a cell is empty where the server has no such metric."""
 
     def __init__(self, path: Path) -> None:
         """Create the file."""
         self._file: IO[str] = path.open("w", encoding="utf-8", newline="")
         self._writer: Any = csv.writer(self._file, lineterminator="\n")
-        self._row(("unix_s", "read_unix_ns", *COLUMNS))
+        self._row((*TIMES, *COLUMNS))
 
-    def append(self, read_unix_ns: int, row: dict[str, float]) -> None:
-        """Add one reading, with the time at which it was complete."""
+    def append(self, asked_unix_ns: int, read_unix_ns: int, row: dict[str, float]) -> None:
+        """Add one reading, with the times at which it was asked for and complete."""
         cells = (repr(row[name]) if name in row else "" for name in COLUMNS)
-        self._row((read_unix_ns // 10**9, read_unix_ns, *cells))
+        self._row((read_unix_ns // 10**9, asked_unix_ns, read_unix_ns, *cells))
 
     def _row(self, cells: Iterable[object]) -> None:
         self._writer.writerow(cells)

@@ -16,7 +16,7 @@ from locustfiles._scrape import MetricsLog
 
 MS = 10**6
 READ_NS = 3 * MS
-"""How long after the full second a reading is complete."""
+"""How long before the full second a reading is asked for, and after it is complete."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def write_account(path: Path, server: Server) -> None:
         row = {name: value - forgotten.get(name, 0.0) for name, value in row.items()}
         row |= _gauges(times, second * 10**9, server) | server.columns
         kept = {name: value for name, value in row.items() if name not in server.missing}
-        log.append(second * 10**9 + READ_NS, kept)
+        log.append(second * 10**9 - READ_NS, second * 10**9 + READ_NS, kept)
     log.close()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from locustfiles._scrape import COLUMNS, REASONS, MetricsLog, counts, read_metrics
+from locustfiles._scrape import COLUMNS, REASONS, TIMES, MetricsLog, counts, read_metrics
 from tests.responses import GOLDEN
 
 REAL = (GOLDEN / "vllm-0.32-metrics.txt").read_text(encoding="utf-8")
@@ -112,11 +112,11 @@ def test_page_that_is_not_vllms(page: str) -> None:
 def test_log(tmp_path: Path) -> None:
     path = tmp_path / "server_metrics.csv"
     log = MetricsLog(path)
-    log.append(1_790_000_000_002_000_000, read_metrics(REAL))
-    log.append(1_790_000_001_002_000_000, {"running": 3.0})
+    log.append(1_790_000_000_000_000_000, 1_790_000_000_002_000_000, read_metrics(REAL))
+    log.append(1_790_000_001_000_000_000, 1_790_000_001_002_000_000, {"running": 3.0})
     rows = list(csv.DictReader(path.open()))  # flushed row by row: what was read survives a crash
     log.close()
-    assert list(rows[0]) == ["unix_s", "read_unix_ns", *COLUMNS]
+    assert list(rows[0]) == [*TIMES, *COLUMNS]
     assert (rows[0]["unix_s"], rows[0]["read_unix_ns"]) == ("1790000000", "1790000000002000000")
     assert float(rows[0]["generation_tokens"]) == naive(REAL, "vllm:generation_tokens_total")
     assert rows[1]["running"] == "3.0"
