@@ -39,7 +39,8 @@ class Law:
     """One side of a run. `in_flight` was counted; it should lie between `low` and `high`, give or take.
 
     `rate_per_s` and the mean time in the system are the law's other side; where it is not known exactly when
-    a request is counted, the time has a lower and an upper reading.
+    a request is counted, the time has a lower and an upper reading. Where the times are another party's,
+    `seconds_least` and `seconds_most` are the records' bounds on them.
     `ok` is None where the law cannot be judged: `reason` says why.
     """
 
@@ -50,13 +51,15 @@ class Law:
     rate_per_s: float
     seconds_low: float
     seconds_high: float
+    seconds_least: float
+    seconds_most: float
     counts: int
     ok: bool | None
     reason: str
 
 
 def client_law(run: Run) -> Law | None:
-    """Compare the streams that workers counted with the records, over the window; None where none was counted.
+    """Compare the streams that workers counted with the records, over the window; None where none were.
 
     A stream begins in its worker's books between its due time and when it was sent, and ends there after its
     last byte was read, which may be later than that arrived by its read lag.
@@ -75,7 +78,7 @@ def client_law(run: Run) -> Law | None:
         ticks.in_flight.to_numpy(dtype=np.float64),
         (low, high),
         len(frame) / ((end - start) / 1e9),
-        (seconds, seconds),
+        (seconds,) * 4,
         "",
     )
 
@@ -86,7 +89,7 @@ def server_law(run: Run, readings: Readings, first: int, last: int) -> Law | Non
     A gauge shows the state after the engine's latest step. A request is in it at the latest from its first
     token on, as its prefill is over then, until its last: at least for its decode time, at most for its e2e.
     A reading cannot miss a stream that has had two tokens, since the server counts a step before the next.
-    The records' bounds on each reading are moved by what the server's times differ from ours in the mean.
+    So both sides have bounds from the records, and the law holds where both lie within theirs.
     """
     sums = [readings.grown(f"{name}_sum_s", first, last) for name in ("decode", "e2e")]
     requests = readings.grown("e2e_count", first, last)
@@ -94,21 +97,20 @@ def server_law(run: Run, readings: Readings, first: int, last: int) -> Law | Non
     read = ~np.isnan(gauge)
     if None in sums or not requests or not read.any():
         return None
-    decode_s, e2e_s = (value or 0.0 for value in sums)
+    decode_s, e2e_s = ((value or 0.0) / requests for value in sums)
     asked, came = (ns[first:last][read] for ns in (readings.asked_ns, readings.read_ns))
-    from_ns, to_ns = int(readings.at_ns[first]), int(readings.at_ns[last])
-    span_s = (to_ns - from_ns) / 1e9
     times = _Times(run.requests)
+    low = _throughout(times.second, times.last, asked, came)
+    high = _at_any_moment(times.sent, times.end, asked, came)
+    from_ns, to_ns = int(readings.at_ns[first]), int(readings.at_ns[last])
     ended = (from_ns < times.end) & (times.end <= to_ns)
-    our_decode_s = float((times.last - times.first)[ended].sum()) / 1e9
-    our_e2e_s = float((times.end - times.sent)[ended].sum()) / 1e9
-    low = _throughout(times.second, times.last, asked, came) + (decode_s - our_decode_s) / span_s
-    high = _at_any_moment(times.sent, times.end, asked, came) + (e2e_s - our_e2e_s) / span_s
+    least_s = float((times.last - times.second)[ended].mean()) / 1e9 if ended.any() else 0.0
+    most_s = float((times.end - times.sent)[ended].mean()) / 1e9 if ended.any() else 0.0
     return _law(
         gauge[read],
-        (np.maximum(low, 0), np.maximum(high, 0)),
-        requests / span_s,
-        (decode_s / requests, e2e_s / requests),
+        (low, high),
+        requests / ((to_ns - from_ns) / 1e9),
+        (decode_s, e2e_s, least_s, most_s),
         why_not_alone(run, readings) or _failed(run, from_ns, to_ns),
     )
 
@@ -117,11 +119,11 @@ def _law(
     counted: FloatArray,
     bounds: tuple[FloatArray, FloatArray],
     rate_per_s: float,
-    seconds: tuple[float, float],
+    seconds: tuple[float, float, float, float],
     reason: str,
 ) -> Law:
-    low, high = bounds
-    mean = float(counted.mean())
+    """Hold counts against their bounds; `seconds`: the mean time low and high, and the bounds on these."""
+    mean, (low, high) = float(counted.mean()), bounds
     outside = np.minimum(counted - low, 0) + np.maximum(counted - high, 0)
     tolerance = BOOKKEEPING * mean
     if len(counted) < MIN_COUNTS:
@@ -129,16 +131,16 @@ def _law(
     else:
         deviation = float(outside.std(ddof=1))
         tolerance += SIGMAS * deviation * float(np.sqrt(autocorrelation_time(outside) / len(outside)))
+    possible = seconds[1] >= seconds[2] * (1 - BOOKKEEPING) and seconds[0] <= seconds[3] * (1 + BOOKKEEPING)
     return Law(
-        in_flight=mean,
-        low=float(low.mean()),
-        high=float(high.mean()),
-        tolerance=tolerance,
-        rate_per_s=rate_per_s,
-        seconds_low=seconds[0],
-        seconds_high=seconds[1],
+        mean,
+        float(low.mean()),
+        float(high.mean()),
+        tolerance,
+        rate_per_s,
+        *seconds,
         counts=len(counted),
-        ok=None if reason else bool(abs(outside.mean()) <= tolerance),
+        ok=None if reason else bool(abs(outside.mean()) <= tolerance) and possible,
         reason=reason,
     )
 
@@ -162,7 +164,8 @@ def _throughout(
 ) -> FloatArray:
     """Return how many were alive from `since` to `until`, at least: what ended in between is taken off."""
     begun = np.searchsorted(np.sort(np.minimum(begin, end)), since, side="right")
-    return np.maximum(begun - np.searchsorted(np.sort(end), until), 0).astype(np.float64)
+    alive: FloatArray = np.maximum(begun - np.searchsorted(np.sort(end), until), 0).astype(np.float64)
+    return alive
 
 
 def _at_any_moment(

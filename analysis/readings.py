@@ -23,8 +23,9 @@ class Readings:
     """Readings of one run in order of time.
 
     `at_ns`: unix ns for which each stands, strictly rising; the server's moment lies between `asked_ns` and
-    `read_ns`, when it was asked for and when it was complete. `gauges`: as they were read, NaN where there was none.
-    `counted`: what each counter grew by since the first reading. Columns as in server_metrics.csv.
+    `read_ns`, when it was asked for and when it was complete. Columns are those of server_metrics.csv:
+    `gauges` as they were read, NaN where there was none; `counted`: what each counter grew by since the first
+    reading.
     """
 
     at_ns: NDArray[np.int64]
@@ -35,7 +36,7 @@ class Readings:
     restarts: int
 
     def enclosing(self, start_ns: int, end_ns: int) -> tuple[int, int]:
-        """Return the last reading at or before the start and the first at or after the end, or the nearest."""
+        """Return the last reading up to the start and the first from the end on, or the nearest there are."""
         first = int(np.searchsorted(self.at_ns, start_ns, side="right")) - 1
         last = int(np.searchsorted(self.at_ns, end_ns, side="left"))
         return max(first, 0), min(last, len(self.at_ns) - 1)
@@ -48,7 +49,7 @@ class Readings:
         return float(values[last] - values[first])
 
     def mean_ms(self, name: str, first: int, last: int) -> float | None:
-        """Return a histogram's exact mean (ms) between two readings: growth of its sum over that of its count."""
+        """Return a histogram's exact mean (ms) between two readings: its sum's growth over its count's."""
         total, count = self.grown(f"{name}_sum_s", first, last), self.grown(f"{name}_count", first, last)
         return 1e3 * total / count if total is not None and count else None
 
@@ -86,7 +87,7 @@ def read(run: Run) -> Readings | None:
 
 
 def _timed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the readings with their times. The first version knew the second alone, and asked as it began."""
+    """Return the readings with their times. The first version kept whole seconds, and asked as they began."""
     if {"asked_unix_ns", "read_unix_ns"} <= set(frame.columns):
         return frame.assign(at_ns=frame.read_unix_ns)
     begin_ns = frame.unix_s * 10**9

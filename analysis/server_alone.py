@@ -1,4 +1,4 @@
-"""May the server's counts be compared with ours one by one? Only if it counted our requests alone, each once."""
+"""May the server's counts be held against ours? Only if it counted our requests alone, and each once."""
 
 from .readings import Readings
 from .rundir import Run

@@ -82,7 +82,7 @@ class ServerSide:
     server_law: Law | None
     ttft_order: TtftOrder | None
     prefix_cache: PrefixCache | None
-    waiting_at_end: tuple[float, ...]  # at the window's last readings
+    waiting_at_end: tuple[float, ...]  # at the window's last readings; open loop only
     restarts: int
     window: Joined | None
     whole: Joined | None
@@ -175,6 +175,8 @@ def _allowed_share(run: Run, readings: Readings) -> float | None:
 
 
 def _waiting_at_end(run: Run, readings: Readings) -> tuple[float, ...]:
+    if run.meta["load"].get("loop") != "open":
+        return ()  # more users than the server takes at once: some of them always wait
     start, end = run.window_ns
     waiting = readings.gauge("waiting")[(start <= readings.at_ns) & (readings.at_ns < end)]
     waiting = waiting[~np.isnan(waiting)]

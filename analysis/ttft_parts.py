@@ -30,7 +30,9 @@ class TtftParts:
     """
 
     client_ms: float  # due to first token
-    server_ms: float  # the server's TTFT: from a request that it has read to the first token in its API process
+    server_ms: (
+        float  # the server's TTFT: from a request that it has read to the first token in its API process
+    )
     dispatch_ms: float  # due to sent, without connecting: the load generator's lateness
     connect_ms: float
     network_ms: float  # to the server and back, and its HTTP: everything before and after its own clock

@@ -94,7 +94,7 @@ def _counters(times: pd.DataFrame, at_ns: int, server: Server) -> dict[str, floa
         "generation_tokens": float(ended.tokens.sum()),
         "prefix_cache_queries": float(started.prompt_tokens.sum()),
         "prefix_cache_hits": float(len(started) * server.hit_tokens),
-        "preemptions": float(server.preemptions * bool(len(ended))),
+        "preemptions": float(server.preemptions * (len(ended) > len(times) / 2)),
         "finished": float(len(ended)),
         "finished_length": float(len(ended)),
         "aborted": 0.0,

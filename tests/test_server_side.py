@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.responses import GOLDEN
 from tests.run_directories import MS, START_S, Load, Requests, change_meta, make_record, write_run
 from tests.server_accounts import Server, records_of, write_account
 
+SERVER = Server()
 LOAD = Load(seconds=40, rate=25, loop="open", tokens=20)
 SLA = Sla("test", (parse_objective("ttft p50 < 1000 ms"),))
 REAL = GOLDEN / "vllm-0.32-run"
@@ -28,12 +30,21 @@ UNIQUE = {"workload": {"prompt_words": [150, 160], "prompts": None, "extra_body"
 Served = Callable[..., Path]
 
 
+@pytest.fixture(scope="module")
+def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("ordinary") / "run", LOAD)
+
+
 @pytest.fixture
-def served(tmp_path: Path) -> Served:
+def served(tmp_path: Path, ordinary: Path) -> Served:
     """Return what writes a run and its server's account."""
 
-    def write(server: Server = Server(), made: Load = LOAD, requests: Requests | None = None) -> Path:
-        path = write_run(tmp_path / f"run-{len(list(tmp_path.iterdir()))}", made, requests)
+    def write(server: Server = SERVER, made: Load = LOAD, requests: Requests | None = None) -> Path:
+        path = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
+        if made == LOAD and requests is None:
+            shutil.copytree(ordinary, path)
+        else:
+            write_run(path, made, requests)
         write_account(path, server)
         return path
 
@@ -96,7 +107,10 @@ def test_the_window_is_joined_between_the_readings_that_enclose_it(served: Serve
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    network_ms=st.floats(0.1, 4), handover_ms=st.floats(0, 4), queue_ms=st.floats(0, 6), lag_ms=st.floats(0, 3)
+    network_ms=st.floats(0.1, 4),
+    handover_ms=st.floats(0, 4),
+    queue_ms=st.floats(0, 6),
+    lag_ms=st.floats(0, 3),
 )
 def test_the_parts_of_ttft_are_found_and_add_up(
     served: Served, network_ms: float, handover_ms: float, queue_ms: float, lag_ms: float
@@ -124,7 +138,7 @@ def test_the_parts_of_ttft_are_found_and_add_up(
 def test_connecting_is_a_part_of_its_own(served: Served) -> None:
     records = [make_record(START_S * 10**9 + i * 40 * MS, 60, [8.0] * 9) for i in range(500)]
     slow = [record._replace(sent_ns=5 * MS, connect_ns=4 * MS) for record in records]
-    path = served(Server(), LOAD, [(record, [8 * MS] * 9) for record in slow])
+    path = served(SERVER, LOAD, [(record, [8 * MS] * 9) for record in slow])
     parts = joined(path).whole
     assert parts is not None
     assert parts.ttft is not None
@@ -140,7 +154,7 @@ def test_connecting_is_a_part_of_its_own(served: Served) -> None:
 def test_a_server_that_was_faster_than_possible_is_printed_and_invalid(served: Served) -> None:
     verdict = judged(served(Server(ttft=1.2)))
     assert verdict.status == "INVALID"
-    assert light(verdict, "server's TTFT < client's") == (False, "invalid")
+    assert light(verdict, "server's TTFT") == (False, "invalid")
     order = verdict.server_side.ttft_order
     assert order is not None
     server_ms = 1e3 * order.server_s / order.server_requests
@@ -149,12 +163,17 @@ def test_a_server_that_was_faster_than_possible_is_printed_and_invalid(served: S
 
 
 def test_a_slower_client_is_no_contradiction(served: Served) -> None:
-    assert light(judged(served(Server(network_ms=4.0, handover_ms=0.0))), "server's TTFT < client's")[0]
+    assert light(judged(served(Server(network_ms=4.0, handover_ms=0.0))), "server's TTFT")[0]
 
 
 @pytest.mark.parametrize(
     ("gauge", "expected"),
-    [(0.5, (False, "warning")), (1.4, (False, "warning")), (0.2, (False, "invalid")), (4, (False, "invalid"))],
+    [
+        (0.5, (False, "warning")),
+        (1.4, (False, "warning")),
+        (0.2, (False, "invalid")),
+        (4, (False, "invalid")),
+    ],
 )
 def test_gauges_that_are_off_are_a_warning_and_far_off_invalid(
     served: Served, gauge: float, expected: tuple[bool, str]
@@ -172,7 +191,7 @@ def test_arrivals_in_step_with_the_readings_do_not_fool_the_law(served: Served, 
     """Ten requests a second in step: a gauge read once a second always meets the same phase."""
     due = [START_S * 10**9 + round((i * 100 + phase_ms) * MS) for i in range(400)]
     requests: Requests = [(make_record(at, 30, [5.0] * 9), [5 * MS] * 9) for at in due]
-    side = joined(served(Server(), LOAD, requests))
+    side = joined(served(SERVER, LOAD, requests))
     assert side.server_law is not None
     assert side.client_law is not None
     assert side.server_law.ok
@@ -236,7 +255,7 @@ def test_several_choices_have_no_parts(served: Served) -> None:
 
 
 def test_failed_requests_leave_the_server_unjudged(served: Served) -> None:
-    path = served(Server(), replace(LOAD, failures={"stall_timeout": 0.05, "connect": 0.02}))
+    path = served(SERVER, replace(LOAD, failures={"stall_timeout": 0.05, "connect": 0.02}))
     change_meta(path, {"server_counts": {"exclusive": True}})
     side = joined(path)
     assert side.ttft_order is None
@@ -247,7 +266,7 @@ def test_failed_requests_leave_the_server_unjudged(served: Served) -> None:
     assert side.client_law.ok
 
 
-@pytest.mark.parametrize("at_s", [1, 15, 39])
+@pytest.mark.parametrize("at_s", [2, 15, 39])
 def test_a_restart_loses_no_more_than_what_it_forgot(served: Served, at_s: int) -> None:
     path = served(Server(restart_at_s=at_s))
     verdict, side = judged(path), joined(path)
