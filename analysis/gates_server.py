@@ -88,7 +88,7 @@ def _laws(side: ServerSide) -> list[Gate]:
 def _law(name: str, law: Law, counted: str, severity: str) -> Gate:
     times = _between(law.seconds_low * 1e3, law.seconds_high * 1e3)
     product = _between(law.rate_per_s * law.seconds_low, law.rate_per_s * law.seconds_high)
-    found = f"{law.in_flight:.3g} {counted}, {law.rate_per_s:.3g}/s x {times} ms = {product}"
+    found = f"{_figure(law.in_flight)} {counted}, {_figure(law.rate_per_s)}/s x {times} ms = {product}"
     if law.ok is None:
         return Gate(name, f"{found}; not judged: {law.reason}", "equal", ok=True, severity="note")
     limit = f"{_between(law.low, law.high)} when it was counted, +- {law.tolerance:.2g}"
@@ -105,8 +105,12 @@ def _far(law: Law) -> bool:
 
 
 def _between(low: float, high: float) -> str:
-    ends = f"{low:.3g}", f"{high:.3g}"
+    ends = _figure(low), _figure(high)
     return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _ttft(order: TtftOrder | None) -> list[Gate]:
