@@ -79,9 +79,8 @@ def _laws(side: ServerSide) -> list[Gate]:
     if side.client_law:
         gates.append(_law("Little's law, client", side.client_law, "counted live", "invalid"))
     if side.server_law:
-        law = side.server_law
-        far = not law.low / FAR - law.tolerance <= law.in_flight <= law.high * FAR + law.tolerance
-        gates.append(_law("Little's law, server", law, "running or waiting", "invalid" if far else "warning"))
+        severity = "invalid" if _far(side.server_law) else "warning"
+        gates.append(_law("Little's law, server", side.server_law, "running or waiting", severity))
     return gates
 
 
@@ -99,7 +98,7 @@ def _law(name: str, law: Law, counted: str, severity: str) -> Gate:
 
 def _far(law: Law) -> bool:
     """Whether the counts or the times are off by FAR."""
-    counts = law.low / FAR - law.tolerance <= law.in_flight <= law.high * FAR + law.tolerance
+    counts = law.low / FAR <= law.in_flight <= law.high * FAR
     times = law.seconds_least / FAR <= law.seconds_high and law.seconds_low <= law.seconds_most * FAR
     return not (counts and times)
 

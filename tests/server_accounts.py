@@ -31,6 +31,7 @@ class Server:
     kv_cache_usage: float = 0.3
     gauge: float = 1.0  # what the gauges show, as a multiple of the truth
     ttft: float = 1.0  # what the sum of TTFT shows
+    spent: float = 1.0  # what the sums of decode and e2e show
     waiting_more: int = 0
     preemptions: int = 0
     restart_at_s: int | None = None  # seconds after the first reading
@@ -101,8 +102,8 @@ def _counters(times: pd.DataFrame, at_ns: int, server: Server) -> dict[str, floa
         **histogram("ttft", server.ttft * (started["first"] - started.came)),
         **histogram("queue", ended.scheduled - ended.queued),
         **histogram("prefill", ended["first"] - ended.scheduled),
-        **histogram("decode", ended.left - ended["first"]),
-        **histogram("e2e", ended.left - ended.came),
+        **histogram("decode", server.spent * (ended.left - ended["first"])),
+        **histogram("e2e", server.spent * (ended.left - ended.came)),
     }
 
 

@@ -167,18 +167,22 @@ def test_a_slower_client_is_no_contradiction(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gauge", "expected"),
+    ("server", "expected"),
     [
-        (0.5, (False, "warning")),
-        (1.4, (False, "warning")),
-        (0.2, (False, "invalid")),
-        (4, (False, "invalid")),
+        (Server(gauge=0.6), (False, "warning")),
+        (Server(gauge=1.4), (False, "warning")),
+        (Server(gauge=0.2), (False, "invalid")),
+        (Server(gauge=4), (False, "invalid")),
+        (Server(spent=0.7), (False, "warning")),
+        (Server(spent=1.5), (False, "warning")),
+        (Server(spent=0.3), (False, "invalid")),
+        (Server(spent=3), (False, "invalid")),
     ],
 )
-def test_gauges_that_are_off_are_a_warning_and_far_off_invalid(
-    served: Served, gauge: float, expected: tuple[bool, str]
+def test_a_law_that_is_off_is_a_warning_and_far_off_invalid(
+    served: Served, server: Server, expected: tuple[bool, str]
 ) -> None:
-    verdict = judged(served(Server(gauge=gauge)))
+    verdict = judged(served(server))
     assert light(verdict, "Little's law, server") == expected
     assert (verdict.status == "INVALID") == (expected[1] == "invalid")
     law = verdict.server_side.server_law
