@@ -15,7 +15,7 @@ from .server_side import Joined, PrefixCache, ServerSide
 from .ttft_parts import TtftOrder
 
 FAR = 2.0
-"""The server's gauges are statistics; off by this factor they are wrong all the same."""
+"""Off by less, a server may count otherwise than we think; off by this factor, somebody has miscounted."""
 
 FULL = 0.95
 """A KV cache that is read to be this full once a second has been full in between, or will be."""
