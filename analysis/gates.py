@@ -47,7 +47,6 @@ def check(run: Run, evidence: Evidence, sla: Sla) -> tuple[Gate, ...]:
         *_accounting(run),
         *_lateness(run, evidence, sla),
         *_times(run, evidence),
-        *_server(run),
     )
 
 
@@ -193,47 +192,6 @@ def _times(run: Run, evidence: Evidence) -> list[Gate]:
             severity="note",
         ),
     ]
-
-
-def _server(run: Run) -> list[Gate]:
-    """Say whether it lived, and compare its counts: equal where all went well, at least ours elsewhere."""
-    facts = run.meta.get("server")
-    ended = facts.get("ended") if isinstance(facts, dict) else None
-    gone = _gate("server", f"gone: {ended}", "there to the end", ok=not ended, severity="warning")
-    alive = [gone] if ended else []
-    counts = run.meta.get("server_counts")
-    if not isinstance(counts, dict):
-        return [*alive, _gate("requests = server's", "not scraped", "equal", ok=True, severity="note")]
-    severity = "invalid" if counts.get("exclusive") else "note"
-    frame = run.requests
-    ok = frame[frame.outcome == "ok"]
-    failed = len(frame) - len(ok)
-    tokens = int(ok.output_tokens.sum())
-    gates = alive
-    # vLLM counts each of n choices as a request of its own.
-    choices = int(run.meta.get("workload", {}).get("choices") or 1)
-    pairs = [
-        ("requests", len(ok) * choices, counts.get("requests")),
-        ("tokens", tokens, counts.get("generation_tokens")),
-    ]
-    for name, client, server in pairs:
-        if server is None or (name == "tokens" and ok.output_tokens.isna().any()):
-            gates.append(_gate(f"{name} = server's", "unknown", "equal", ok=True, severity="note"))
-            continue
-        found = f"client {client:,}, server {server:,}" if client != server else f"{client:,} both"
-        # A request that failed here may have been served in part, and the server counts that part.
-        in_part = failed * choices if name == "requests" else math.inf if failed else 0
-        limit = f"equal ({failed:,} failed here)" if failed else "equal"
-        gates.append(
-            _gate(
-                f"{name} = server's",
-                found,
-                limit,
-                ok=client <= server <= client + in_part,
-                severity=severity,
-            )
-        )
-    return gates
 
 
 def _equation(name: str, left: Any, right: int, left_is: str, right_is: str) -> Gate:

@@ -10,10 +10,12 @@ from typing import Any
 
 from .evidence import Evidence
 from .gates import Gate, check
+from .gates_server import check_server
 from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult
 from .record import SCHEMA
 from .rundir import Run, window_timeline
 from .scopes import judge_objective
+from .server_side import ServerSide, join
 from .sla import Sla
 from .statistics import Trend, trend
 from .summary import ScenarioSummary, summarise
@@ -43,6 +45,7 @@ class Verdict:
     gates: tuple[Gate, ...]
     in_flight_trend: Trend | None
     ttft_ms_trend: Trend | None
+    server_side: ServerSide
     scenarios: tuple[ScenarioSummary, ...]
 
     @property
@@ -59,7 +62,8 @@ class Verdict:
 def judge(run: Run, sla: Sla) -> Verdict:
     """Judge a run by an SLA."""
     evidence = Evidence(run)
-    gates = check(run, evidence, sla)
+    side = join(run)
+    gates = (*check(run, evidence, sla), *check_server(run, side))
     objectives = tuple(judge_objective(evidence, objective) for objective in sla.objectives)
     in_flight, ttft_ms = _trends(run, evidence)
     rising = bool(in_flight and ttft_ms and in_flight.rising and ttft_ms.rising)
@@ -81,6 +85,7 @@ def judge(run: Run, sla: Sla) -> Verdict:
         gates=gates,
         in_flight_trend=in_flight,
         ttft_ms_trend=ttft_ms,
+        server_side=side,
         scenarios=summarise(run, evidence, percentiles=not rising),
     )
 

@@ -87,27 +87,30 @@ class Target:
 
     def open_log(self, directory: Path) -> None:
         """Take the first reading; a server without vLLM's metrics leaves no file."""
-        self.first = self.last = self._read()
+        asked_unix_ns = time.time_ns()
+        self.first = self._read()
         if self.first:
             self._log = MetricsLog(directory / "server_metrics.csv")
+            self._keep(asked_unix_ns, self.first)
 
     def watch(self) -> None:
         """Read once a second until killed."""
         while self._log:
             gevent.sleep(1.0 - time.time() % 1.0)
-            row = self._read()
-            if row:
-                self.last = row
-                self._log.append(int(time.time()), row)
+            self._keep(time.time_ns(), self._read())
 
     def finish(self) -> ServerCounts | None:
         """Take the last reading; returns what the server counted, or None if it does not count."""
         if not self._log:
             return None
-        self.last = self._read() or self.last
-        self._log.append(int(time.time()), self.last)
+        self._keep(time.time_ns(), self._read())
         self._log.close()
         return counts(self.first, self.last)
+
+    def _keep(self, asked_unix_ns: int, row: dict[str, float]) -> None:
+        if row and self._log:
+            self.last = row
+            self._log.append(asked_unix_ns, time.time_ns(), row)
 
 
 def _has_fit_port(parts: SplitResult) -> bool:

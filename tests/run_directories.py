@@ -49,7 +49,7 @@ class Load:
     clock_jump_ms: float = 0.0
     warmup_s: int = 5
     workers: int = 2
-    in_flight_rise: float = 0.0  # added to the timeline linearly
+    in_flight_rise: float = 0.0  # streams that stay open after their last token, ever more of them
     meta: dict[str, Any] = field(default_factory=dict)  # see change_meta
 
 
@@ -108,9 +108,9 @@ def draw_requests(load: Load, rng: np.random.Generator) -> Requests:
             lag_max_ns=int(rng.exponential(load.read_lag_ms) * MS),
             clock_jump_ns=int(load.clock_jump_ms * MS),
         )
-        requests.append(
-            (sent_late(record, rng.exponential(load.dispatch_lag_ms)), gaps_of(record, itls.tolist()))
-        )
+        record = sent_late(record, rng.exponential(load.dispatch_lag_ms))
+        open_ns = int(load.in_flight_rise * due[i] / load.seconds / load.rate)  # Little's law
+        requests.append((record._replace(end_ns=record.end_ns + open_ns), gaps_of(record, itls.tolist())))
     return requests
 
 
@@ -192,8 +192,7 @@ def _write_timeline(path: Path, records: list[RequestRecord], load: Load) -> Non
         rows[int(due), column["started"]] += 1
         rows[end, column["ok" if record.outcome == "ok" else "failed"]] += 1
         rows[end, column["tokens"]] += record.chunks
-        rows[int(np.ceil(due)) : end + 1, column["in_flight"]] += 1
-    rows[:, column["in_flight"]] += np.rint(load.in_flight_rise * np.arange(len(rows)) / len(rows))
+        rows[int(np.ceil(due)) - 1 : end, column["in_flight"]] += 1  # counted at the end of a second
     rows[:, column["lag_max_ns"]] = load.read_lag_ms * MS * 5
     rows[:, column["cpu_share_max"]] = 0.35
     rows[:, column["workers"]] = load.workers

@@ -130,6 +130,7 @@ def test_a_repeated_prompt_hits_the_prefix_cache(sim: Sim) -> None:
     values = scrape(sim)
     assert values["vllm:prefix_cache_queries_total"] == 2 * 525
     assert values["vllm:prefix_cache_hits_total"] == 525 // 16 * 16
+    assert values["vllm:prompt_tokens_cached_total"] == 525 // 16 * 16
 
 
 def test_the_summary_counts_and_measures(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ class Engine:
             "num_preemptions": self.scheduler.preemptions,
             "prefix_cache_queries": self.scheduler.prefix_queries,
             "prefix_cache_hits": self.scheduler.prefix_hits,
+            "prompt_tokens_cached": self.scheduler.prefix_hits,
         }
 
     def _add_choice(
