@@ -155,7 +155,6 @@ def left(history: Sequence[Trial], settings: Settings) -> Left:
 
 def _bracket(history: Sequence[Trial], settings: Settings) -> _Sides:
     """Go up from `start` by doubling, or down by halving, until a PASS and a level that is none are known."""
-    least, most = _rounded(_deepest(settings), settings), _rounded(settings.top, settings)
     level, low, high = _rounded(settings.start, settings), None, None
     while True:
         found = outcome(history, settings, level, PROBE)
@@ -167,8 +166,9 @@ def _bracket(history: Sequence[Trial], settings: Settings) -> _Sides:
             low = level
         else:
             high = level
-        following = min(level * 2, most) if high is None else max(level / 2, least)
-        if (low is not None and high is not None) or following == level:
+        following = min(level * 2, settings.top) if high is None else max(level / 2, _deepest(settings))
+        at_end = abs(math.log(following / level)) <= math.log1p(settings.within)
+        if (low is not None and high is not None) or at_end:
             return _Sides(None, low, high)
         level = _rounded(following, settings)
 
@@ -204,11 +204,10 @@ def _confirm(history: Sequence[Trial], settings: Settings, sides: _Sides, highes
             return Step(level, CONFIRM)
         done = partial(Done, high=high, fails_from=_fails_from(history, settings))
         if found.pooled == INVALID:
-            return done(INVALID, _broken(found), None)
+            return done(INVALID, reason=_broken(found), low=None)
         if found.pooled == PASS:
-            top = "" if high is not None or sides.broken else f": {level:g} is the highest that was allowed"
-            status = INVALID if sides.broken else PASS
-            return done(status, sides.broken or f"{settings.confirm} fresh runs PASS{top}", level)
+            reason = f"{settings.confirm} fresh runs PASS at {level:g}{_above(history, settings, high)}"
+            return done(INVALID if sides.broken else PASS, reason=sides.broken or reason, low=level)
         high, level = level, _rounded(level / (1 + settings.within), settings)
         if settings.whole:
             level = min(level, high - 1)
@@ -216,6 +215,15 @@ def _confirm(history: Sequence[Trial], settings: Settings, sides: _Sides, highes
             break
     tried = f"none of the levels from {highest:g} down to {high:g} was confirmed"
     return Done(INCONCLUSIVE, tried, None, high, _fails_from(history, settings))
+
+
+def _above(history: Sequence[Trial], settings: Settings, high: float | None) -> str:
+    """Say what is known of the level above the answer, where it is not simply a FAIL."""
+    if high is None:
+        return ", the highest that was allowed"
+    decided = [outcome(history, settings, high, phase) for phase in (PROBE, CONFIRM)]
+    undecided = all(trial is None or trial.pooled in (PASS, INCONCLUSIVE) for trial in decided)
+    return f"; {high:g} stays undecided" if undecided else ""
 
 
 def _nothing(history: Sequence[Trial], settings: Settings, sides: _Sides) -> Done:

@@ -131,7 +131,7 @@ def test_a_profile_with_changes(tmp_path: Path) -> None:
         (TWO + "load: {loop: closed, users: 1.5}", "users"),
         (TWO + "search: {until: 3}", "until"),
         (TWO + "search: {within: 5}", "within"),
-        (TWO + "search: {within: 0.1 %}", "search: within: found 0.1 %, expected 1 % to 100 %"),
+        (TWO + "search: {within: 0.1 %}", "search: within: found 0.1 %, expected 1 % to 50 %"),
         (TWO + "search: {from: 9, to: 3}", "search: found from 9 to 3, expected a rising range"),
         (TWO + "search: {}\nload: {rate: 4}", "rate: found it beside a search"),
         (TWO + "search: {}\nblocks: 2", "blocks: found it beside a search"),

@@ -53,14 +53,15 @@ def test_an_exact_server_is_found_within_the_precision(limit: float, within: flo
         assert done.status == "FAIL"
         assert limit < start  # and it was not found a sixteenth below either
         assert done.high is not None
-        assert limit < done.high <= start / 16 * 1.01
+        assert limit < done.high <= start / 16 * 1.01 * (1 + within)
     elif done.high is None:
-        assert (done.low, done.status) == (200, "PASS")
-        assert limit >= 200
+        assert done.status == "PASS"
+        assert 200 / (1 + within) <= done.low <= 200
+        assert limit >= done.low
     else:
         assert done.status == "PASS"
         assert done.low <= limit < done.high
-        assert done.high / done.low <= 1 + within
+        assert done.high / done.low <= 1 + within + 1e-9
         assert done.fails_from == done.high
     assert contradictions(history, settings) == []
 
@@ -93,8 +94,8 @@ def test_what_is_undecided_is_extended_in_few_looks_and_then_counts_as_not_passe
     assert done.low is not None
     assert done.high is not None
     assert done.low < 8 <= done.high <= done.low * 1.05
-    assert done.fails_from is not None
-    assert done.fails_from >= 12  # … and what lies between was never shown
+    assert done.fails_from is None  # nothing was shown to be beyond the SLA, and nothing is guessed
+    assert done.reason.endswith("; 8 stays undecided")
 
 
 @pytest.mark.parametrize(("decides", "runs"), [(1, 1), (2, 2), (3, 4), (5, 8), (9, 8)])
@@ -116,7 +117,7 @@ def test_nothing_is_decided_by_a_look_between() -> None:
 def test_a_server_that_bears_all_is_confirmed_at_the_top() -> None:
     done, history = searched(exact(math.inf))
     assert (done.status, done.low, done.high) == ("PASS", 200, None)
-    assert "200 is the highest that was allowed" in done.reason
+    assert done.reason == "5 fresh runs PASS at 200, the highest that was allowed"
     assert [trial.level for trial in history[:9]] == [1, 2, 4, 8, 16, 32, 64, 128, 200]
 
 

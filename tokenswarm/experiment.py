@@ -211,8 +211,8 @@ def _check_search(plain: dict[str, Any], experiment: Experiment) -> None:
         raise UsageError(f"search: found from {search.start:g} to {search.top:g}, expected a rising range")
     if experiment.load.loop == "closed" and (search.start % 1 or search.top % 1):
         raise UsageError(f"search: found from {search.start:g} to {search.top:g}, expected whole users")
-    if not 0.01 <= search.share <= 1:
-        raise UsageError(f"search: within: found {search.within}, expected 1 % to 100 %")
+    if not 0.01 <= search.share <= 0.5:
+        raise UsageError(f"search: within: found {search.within}, expected 1 % to 50 %")
     if search.longest_s < search.probe_s:
         found = f"longest_s {search.longest_s:g} and probe_s {search.probe_s:g}"
         raise UsageError(f"search: found {found}, expected a longest probe that holds one")

@@ -102,6 +102,7 @@ class Bench:
             rest = self._cool(run, up)
             if (rest.found != "busy" or up.facts is None) and _is_fresh(up):
                 return up, rest
+        self.up = None
         self._stack.close()
         self.up = up = self._stack.enter_context(_serving(self.experiment, run, directory, self.pace))
         return up, self._cool(run, up)
