@@ -63,7 +63,8 @@ def _refusal(results: Sequence[ObjectiveResult], worth: float) -> str:
     first = results[0]
     if first.statistic == "mean" or not worth:
         return first.reason
-    if first.metric in POOLED_METRICS:  # a run too short for a design effect has no worth to add
-        return next((result.reason for result in results if result.bound_high is None), "")
+    if first.metric in POOLED_METRICS:  # their design effects need seconds enough, in most runs
+        refused = [result.reason for result in results if result.bound_high is None]
+        return refused[0] if 2 * len(refused) > len(results) else ""
     needed = BATCHES * BATCH_TAU
     return "" if worth >= needed else f"worth {worth:.0f} independent requests, needs {needed}"

@@ -232,7 +232,7 @@ class Noisy:
 @pytest.mark.parametrize(("limit", "steep"), [(8.0, 6.0), (40.0, 6.0), (40.0, 12.0), (120.0, 12.0)])
 def test_repeated_searches_of_a_noisy_server_agree(limit: float, steep: float) -> None:
     lows, runs, statuses = [], [], []
-    for seed in range(150):
+    for seed in range(100):
         done, history = searched(Noisy(seed, limit=limit, steep=steep))
         statuses.append(done.status)
         runs.append(len(history))
