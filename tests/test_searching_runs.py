@@ -1,14 +1,16 @@
 """A search over run directories: what it finds, what it keeps, and that it goes on where it was cut off."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from analysis import sla as slas
 from tests.run_directories import Load, change_meta, write_run
-from tokenswarm import TokenswarmError, experiment, rejudging, resuming, searching
+from tokenswarm import TokenswarmError, experiment, rejudging, resuming, searching, tables_search
 from tokenswarm.experiment import Experiment, Run
 from tokenswarm.searching import Found, Searched
 
@@ -92,6 +94,21 @@ def test_each_server_gets_its_interval_and_every_run_a_seed_of_its_own(tmp_path:
     assert json.loads((out / "plan.json").read_text())["runs"] == [run.name for run in bench.made]
     assert all((out / run.name / "verdict.json").exists() for run in bench.made)
     assert {run.duration_s for run in bench.made} == {12}
+    printed = io.StringIO()
+    tables_search.conclusion(found, Console(file=printed, width=120))
+    lines = printed.getvalue().splitlines()
+    assert lines[0].strip() == "Highest load within SLA small, arrivals/s"
+    for one in found.searched:
+        assert one.done
+        (row,) = [line.split() for line in lines if line.split()[1:2] == [one.server.name]]
+        assert row[3::2] == [
+            "PASS",
+            f"{one.done.low:g}",
+            f"{one.done.high:g}",
+            f"{one.done.high:g}",
+            str(len(one.runs)),
+        ]
+        assert any(line.startswith(f"{one.server.name}: 2 fresh runs PASS at") for line in lines)
 
 
 @pytest.mark.parametrize("runs", [2, 9])

@@ -130,7 +130,7 @@ def test_a_search_is_interrupted_and_finds_its_interval(tmp_path: Path) -> None:
     assert (out / "awq-8users-1" / "requests.csv").read_bytes() == kept
     assert (out / "cut-off" / "awq-16users-1" / "requests.csv").exists()
     assert (found.code, server["status"], server["finished"]) == (0, "PASS", True)
-    # A prompt of 130 tokens takes the simulated AWQ 17 ms; who asks meets those of the others: 12 users, 200 ms.
+    # A prompt of 130 tokens takes the simulated AWQ 17 ms, and waits for the others: 12 users, 200 ms.
     assert 8 <= server["low"] < server["high"] <= 16
     assert server["high"] <= 1.5 * server["low"]
     for trial in server["trials"]:
