@@ -18,6 +18,7 @@ from locustfiles._workload import Workload, WorkloadError, parse_extra, parse_ra
 STOP_TIMEOUT_S = 30  # Locust's own default, 0, would cut every stream that is still running
 SECOND_NS = 1_000_000_000
 LONGEST_S = 86_400.0
+RATES_PER_USER = (0.001, 1000.0)
 KEYS = ("TOKENSWARM_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY")
 
 TRANSPORTS = ("auto", "wire", "portable")
@@ -49,6 +50,7 @@ def add_arguments(parser: Any) -> None:
     option("--choices", 1, "Answers per request (n)")
     option("--extra-body", "", "JSON object merged into every request, such as '{\"temperature\": 0}'")
     option("--arrivals", "poisson", "Open loop: how arrivals are spaced", choices=ARRIVALS)
+    option("--rate-per-user", 1.0, "Open loop: arrivals a second that one user is")
     option("--think-time", 0.0, "Closed loop: seconds between an answer and the next request")
     option("--warmup", 0.0, "Seconds after the last user was spawned that are not judged")
     option("--seed", 1, "Seed of prompts, lengths and arrivals")
@@ -74,6 +76,7 @@ class Settings:
     verify: bool
     think_s: float
     arrivals: str
+    rate_per_user: float = 1.0
 
     @classmethod
     def read(cls, options: Any) -> "Settings":
@@ -111,6 +114,12 @@ class Settings:
                 raise WorkloadError(
                     f"--{name}: found {value}, expected at least 0 s and at most {LONGEST_S:g} s"
                 )
+        low, high = RATES_PER_USER
+        if not low <= options.rate_per_user <= high:
+            raise WorkloadError(
+                f"--rate-per-user: found {options.rate_per_user}, "
+                f"expected between {low:g} and {high:g} arrivals a second"
+            )
         if options.insecure:  # asked for: no warning with every connection
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         return cls(
@@ -121,6 +130,7 @@ class Settings:
             verify=not options.insecure,
             think_s=options.think_time,
             arrivals=options.arrivals,
+            rate_per_user=options.rate_per_user,
         )
 
 

@@ -221,7 +221,10 @@ class ClosedLoopUser(User):
 
 
 class OpenLoopUser(User):
-    """One user is one arrival a second, whatever the server does; `-u` and `-r` are the rate and its ramp."""
+    """One user is one arrival a second, whatever the server does; `-u` and `-r` are the rate and its ramp.
+
+    `--rate-per-user` makes it another number of arrivals: how a rate that is no whole number is had.
+    """
 
     abstract = True
     loop = "open"
@@ -243,12 +246,13 @@ class OpenLoopUser(User):
             return
         start_ns = begun_ns = time.perf_counter_ns()
         number = next(_side.numbers)  # users of one process arrive independently of each other
+        rate = load.settings.rate_per_user
         if load.settings.arrivals == "poisson":
             seed = load.settings.workload.seed
-            schedule = _pacing.poisson(f"{seed}/{_side.index}/{number}")
+            schedule = _pacing.poisson(f"{seed}/{_side.index}/{number}", rate)
         else:
-            start_ns -= start_ns % _pacing.SECOND_NS  # one beat for all users of this host
-            schedule = _pacing.constant(_side.index + number * _side.workers)
+            start_ns -= start_ns % _pacing.period_ns(rate)  # one beat for all users of this host
+            schedule = _pacing.constant(_side.index + number * _side.workers, rate)
         for offset_ns in schedule:
             due_ns = start_ns + offset_ns
             if due_ns < begun_ns:

@@ -35,6 +35,52 @@ def test_levels_are_measured_up_and_then_down(tmp_path: Path) -> None:
     assert second == ["awq-2rps-2", "awq-1rps-2", "baseline-2rps-2", "baseline-1rps-2"]
 
 
+def test_random_order_shuffles_within_blocks_and_keeps_a_servers_runs_together(tmp_path: Path) -> None:
+    text = (
+        "servers: [{sim: baseline}, {sim: awq}]\norder: random\nblocks: 20\nload: {rate: [1, 2, 3], seed: %d}"
+    )
+    plan = read(tmp_path, text % 7)
+    runs = list(experiment.schedule(plan))
+    assert len({run.name for run in runs}) == len(runs) == 120
+    orders = set()
+    for block in range(20):
+        own = runs[6 * block : 6 * block + 6]
+        assert {run.block for run in own} == {block + 1}
+        assert len({run.server.name for run in own[:3]}) == len({run.server.name for run in own[3:]}) == 1
+        assert sorted(run.level for run in own) == [1, 1, 2, 2, 3, 3]
+        orders.add(tuple((run.server.name, run.level) for run in own))
+    assert len(orders) > 10
+    assert names(plan) == [run.name for run in runs], "the same seed, the same order"
+    assert names(read(tmp_path, text % 8)) != names(plan)
+    mirrored = read(tmp_path, text.replace("random", "mirrored") % 7)
+    seeds = {run.name: run.seed for run in experiment.schedule(mirrored)}
+    assert {run.name: run.seed for run in runs} == seeds, "whatever the order, a run has its seed"
+
+
+def test_rates_need_not_be_whole(tmp_path: Path) -> None:
+    plan = read(tmp_path, TWO + "load: {rate: [0.5, 2, 37.4]}")
+    assert names(plan)[:3] == ["baseline-0.5rps", "baseline-2rps", "baseline-37.4rps"]
+    up = measuring.Up("x", "http://127.0.0.1:1", "m", None)
+    found = []
+    for run in list(experiment.schedule(plan))[:3]:
+        words = measuring.locust_command(plan, run, up, tmp_path)
+        users = int(words[words.index("-u") + 1])
+        each = float(words[words.index("--rate-per-user") + 1]) if "--rate-per-user" in words else 1.0
+        assert words[words.index("-r") + 1] == str(users)
+        found.append((users, each * users))
+    assert found == [(1, 0.5), (2, 2.0), (38, pytest.approx(37.4))]
+
+
+def test_a_search_plans_no_runs_and_says_how_it_looks(tmp_path: Path) -> None:
+    text = "search: {from: 0.5, to: 64, within: 10 %, confirm: 4, probe_s: 20, longest_s: 100}"
+    plan = read(tmp_path, TWO + text)
+    assert names(plan) == []
+    assert plan.search
+    assert (plan.search.start, plan.search.top, plan.search.share) == (0.5, 64, pytest.approx(0.1))
+    assert plan.search.longest == 5
+    assert plan.search.confirm_s == 25
+
+
 def test_the_loop_chooses_what_a_level_is(tmp_path: Path) -> None:
     plan = read(tmp_path, TWO + "load: {loop: closed, users: [1, 4], rate: 9}")
     assert names(plan) == ["baseline-1users", "baseline-4users", "awq-1users", "awq-4users"]
@@ -81,6 +127,16 @@ def test_a_profile_with_changes(tmp_path: Path) -> None:
         (TWO + "load: {rate: [2, 2]}", "load: found a level twice in [2, 2]"),
         (TWO + "load: {rate: []}", "rate"),
         (TWO + "blocks: 0", "blocks"),
+        (TWO + "order: sideways", "order"),
+        (TWO + "load: {loop: closed, users: 1.5}", "users"),
+        (TWO + "search: {until: 3}", "until"),
+        (TWO + "search: {within: 5}", "within"),
+        (TWO + "search: {within: 0.1 %}", "search: within: found 0.1 %, expected 1 % to 50 %"),
+        (TWO + "search: {from: 9, to: 3}", "search: found from 9 to 3, expected a rising range"),
+        (TWO + "search: {}\nload: {rate: 4}", "rate: found it beside a search"),
+        (TWO + "search: {}\nblocks: 2", "blocks: found it beside a search"),
+        (TWO + "search: {from: 1.5}\nload: {loop: closed}", "from 1.5 to 200, expected whole users"),
+        (TWO + "search: {probe_s: 60, longest_s: 30}", "longest_s 30 and probe_s 60"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, text: str, words: str) -> None:

@@ -55,7 +55,7 @@ def gone_through(
     made = plan(folder, blocks)
     asks = gate.Gate(made, folder / "quality", lambda state: said.append(state.doing) if state.last else None)
     for run in experiment.schedule(made):
-        asks(run, Up(run.server.name, "http://s", "", facts, block=run.block))
+        asks(run, Up(run.server.name, "http://s", "", facts, start=run.start))
     return asks
 
 

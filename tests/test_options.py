@@ -44,6 +44,7 @@ def test_every_option_arrives() -> None:
         options(
             *("--scenario", "s", "--endpoint", "completions", "--model", "m", "--prompt-words", "1-2"),
             *("--max-tokens", "3-4", "--choices", "2", "--extra-body", '{"a": 1}', "--arrivals", "constant"),
+            *("--rate-per-user", "0.8"),
             *("--think-time", "1.5", "--seed", "9", "--transport", "portable", "--connect-timeout", "1"),
             *("--first-token-timeout", "2", "--stall-timeout", "0.5", "--total-timeout", "4"),
             *("--ignore-eos", "--per-chunk-usage", "--insecure"),
@@ -56,6 +57,7 @@ def test_every_option_arrives() -> None:
     assert workload.per_chunk_usage
     assert not settings.verify
     assert (settings.scenario, settings.arrivals, settings.think_s) == ("s", "constant", 1.5)
+    assert settings.rate_per_user == 0.8
     assert settings.transport == "portable"
     assert settings.deadlines == (SECOND_NS, 2 * SECOND_NS, SECOND_NS // 2, 4 * SECOND_NS)
 
@@ -76,6 +78,8 @@ def test_every_option_arrives() -> None:
         (["--think-time", "nan"], "--think-time: found nan, expected at least 0 s"),
         (["--warmup", "-1"], "--warmup: found -1.0, expected at least 0 s"),
         (["--warmup", "nan"], "--warmup: found nan, expected at least 0 s"),
+        (["--rate-per-user", "0"], "--rate-per-user: found 0.0, expected between 0.001 and 1000 arr"),
+        (["--rate-per-user", "nan"], "--rate-per-user: found nan, expected between"),
     ],
 )
 def test_bad_values_give_one_line(arguments: list[str], expected: str) -> None:

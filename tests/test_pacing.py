@@ -51,6 +51,18 @@ def test_merged_users_are_a_poisson_process() -> None:
     assert 0.6 < statistics.variance(per_second) / users < 1.6  # as large as the mean, as in Poisson's law
 
 
+@pytest.mark.parametrize(("users", "rate"), [(3, 0.8), (1, 0.25), (38, 37.4 / 38)])
+def test_users_may_be_part_of_an_arrival_a_second(users: int, rate: float) -> None:
+    seconds = int(4000 / users / rate)
+    schedules = [islice(poisson(f"7/0/{user}", rate), 3 * seconds) for user in range(users)]
+    due = sorted(at for schedule in schedules for at in schedule if at < seconds * SECOND_NS)
+    assert abs(len(due) - 4000) < 4 * math.sqrt(4000)
+    assert distance_from_exponential(gaps_s(due), rate=users * rate) < 1.95
+    even = sorted(at for user in range(users) for at in islice(constant(user, rate), 10))
+    assert max(gaps_s(even)) <= 2.7 / (users * rate)
+    assert all(gap == pytest.approx(1 / rate) for gap in gaps_s(list(islice(constant(3, rate), 10))))
+
+
 @pytest.mark.parametrize("users", [1, 2, 3, 7, 20, 36, 100])
 def test_constant_arrivals_are_spread_evenly(users: int) -> None:
     due = sorted(at for user in range(users) for at in islice(constant(user), 10))

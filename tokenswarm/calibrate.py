@@ -39,7 +39,7 @@ def calibrate() -> dict[str, Any]:
                 load=Load(loop="open", rate=RATE, duration_s=SECONDS, warmup_s=1, workers=1),
                 workload=Workload(prompt_words=8, max_tokens=TOKENS),
             )
-            run = Run(plan.servers[0], RATE, 1, "calibrate")
+            run = Run(plan.servers[0], RATE, 1, "calibrate", duration_s=SECONDS)
             up = Up("calibrate", url, "", None)
             with child(locust_command(plan, run, up, directory), log) as process:
                 process.wait()

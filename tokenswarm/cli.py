@@ -68,8 +68,13 @@ def demo(out: Path | None, *, machine: bool) -> None:
 @cli.command()
 @click.argument("experiment", type=click.Path(path_type=Path))
 @out_option
+@click.option(
+    "--resume",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Go on with the experiment in this directory: what is whole there is kept.",
+)
 @machine_option
-def run(experiment: Path, out: Path | None, *, machine: bool) -> None:
+def run(experiment: Path, out: Path | None, resume: Path | None, *, machine: bool) -> None:
     """Measure the servers of an EXPERIMENT file under the same load, judge them, write report.pdf.
 
     The smallest file, everything else has a default:
@@ -82,27 +87,33 @@ def run(experiment: Path, out: Path | None, *, machine: bool) -> None:
 
     tokenswarm/demo.yaml is a longer one; tokenswarm/experiment.py lists every key. An API key comes from the
     environment: TOKENSWARM_API_KEY, OPENAI_API_KEY or VLLM_API_KEY (which a vLLM that we start inherits).
+
+    With `search: {from: 1, to: 200}` in it, it looks for the highest load that each server bears within
+    the SLA.
     """
-    _experiment(experiment, out, machine=machine)
+    _experiment(experiment, out, resume, machine=machine)
 
 
-def _experiment(path: Path, out: Path | None, *, machine: bool) -> None:
+def _experiment(path: Path, out: Path | None, resume: Path | None = None, *, machine: bool) -> None:
     from tokenswarm import experiment, judging, running, tables  # noqa: PLC0415 - --help must not wait for them
 
+    if out and resume:
+        raise TokenswarmError("found --out and --resume, expected one of them", EXIT_USAGE)
     plan = experiment.read(path)
     sla = judging.experiment_sla(plan, path)
-    out = out or Path("out") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    _refuse_to_overwrite(out, [run.name for run in experiment.schedule(plan)])
-    found = running.run(plan, path, sla, out, tables.console(machine=machine))
-    _conclude(found, out, machine=machine)
+    out = resume or out or Path("out") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    if not resume:
+        _refuse_to_overwrite(out, [run.name for run in experiment.schedule(plan)])
+    order = running.Order(plan, path, sla, out)
+    found = running.run(order, tables.console(machine=machine), resume=bool(resume))
+    _conclude(found, out, machine=machine, goes_on_with=order.goes_on_with())
 
 
 def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
-    for name in names:
+    for name in names or [file.parent.name for file in out.glob("*/run.json")]:  # a search plans no names
         if (out / name / "run.json").exists():
-            raise TokenswarmError(
-                f"--out: {out / name} already holds a run, expected a new directory", EXIT_USAGE
-            )
+            text = f"--out: {out / name} already holds a run, expected a new directory (or --resume {out})"
+            raise TokenswarmError(text, EXIT_USAGE)
 
 
 @cli.command()
@@ -206,15 +217,18 @@ def probe(url: str, *, machine: bool, insecure: bool, **asked: Any) -> None:
         sys.exit(EXIT_NOT_STARTED)
 
 
-def _conclude(found: Any, where: Path, *, machine: bool) -> None:
-    from tokenswarm import tables  # noqa: PLC0415 - as above
+def _conclude(found: Any, where: Path, *, machine: bool, goes_on_with: str = "") -> None:
+    from tokenswarm import searching, tables, tables_search  # noqa: PLC0415 - as above
 
     if machine:
         click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
     else:
         console = tables.console(machine=False)
-        tables.conclusion(found, console)
+        show = tables_search.conclusion if isinstance(found, searching.Found) else tables.conclusion
+        show(found, console)
         console.print(f"Results: {where}", soft_wrap=True)
+    if goes_on_with:
+        tables.console(machine=machine).print(f"Go on with: {goes_on_with}", soft_wrap=True)
     sys.exit(found.exit_code)
 
 

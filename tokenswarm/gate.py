@@ -27,12 +27,15 @@ class Gate:
 
     def __init__(self, plan: Experiment, folder: Path, show: Show) -> None:
         """Keep everything in `folder`."""
+        self._servers = plan.servers
         self._base = plan.servers[0].name
         self._blocks = plan.blocks
         self._folder = folder
         self._show = show
-        self._asked: dict[str, Up] = {}
-        self._floored = False
+        self._asked: dict[str, Up | None] = {  # None: before an interruption
+            server.name: None for server in plan.servers if self._file(server.name).exists()
+        }
+        self._floored = any(self._file(f"floor/{word}").exists() for word in FLOORS)
         self.unasked: dict[str, str] = {}  # servers whose quality stays unknown, and why
 
     def __call__(self, run: Run, up: Up) -> None:
@@ -53,6 +56,13 @@ class Gate:
             elif self._asked[name] is not up:
                 self._ask_again(up, "restarted")
 
+    def to_ask(self, asked: bool) -> list[str]:
+        """Return the servers that are still to be asked, if they are asked at all."""
+        return [server.name for server in self._servers if asked and server.name not in self._asked]
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{name}.json.gz"
+
     def _ask_again(self, up: Up, how: str) -> None:
         """Ask the baseline for its noise floor; without one the verdict says "not measured"."""
         try:
@@ -62,13 +72,12 @@ class Gate:
             self._show(Progress("", 0, 1, {}, f"{self._base}: no noise floor: {error}", last=True))
 
     def _ask(self, up: Up, name: str) -> None:
-        like = None if name == self._base else self._folder / f"{self._base}.json.gz"
-        path = self._folder / f"{name}.json.gz"
+        like = None if name == self._base else self._file(self._base)
 
         def say(line: str) -> None:
             self._show(Progress("", 0, 1, {}, f"{name}: quality: {line}"))
 
-        quality.ask(up.url, path, say, like=like)
+        quality.ask(up.url, self._file(name), say, like=like)
 
 
 def judge(

@@ -1,19 +1,22 @@
 """Run an experiment: start each server, load it, keep what is known of it beside the run."""
 
 import json
+import math
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from server import launch, locate
 from server.errors import ServerError
 from server.making import Say
-from tokenswarm import EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError, serving
+from tokenswarm import EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError, cooling, serving
+from tokenswarm.cooling import Rest
 from tokenswarm.experiment import Experiment, Run, profile_of, schedule
+from tokenswarm.pace import Pace, load_s, starts
 from tokenswarm.processes import child, last_line
 from tokenswarm.tables import Progress
 
@@ -26,7 +29,7 @@ class Up(NamedTuple):
     model: str  # what requests call its model; "" for the first that it lists
     facts: dict[str, Any] | None
     ended: Callable[[], str | None] = lambda: None  # why it is not running any more, None if it is
-    block: int = 0  # in which it was started
+    start: int = 0  # that of the runs which share it
     log: Path | None = None
 
 
@@ -47,56 +50,122 @@ def check(experiment: Experiment, say: Say) -> None:
                 raise TokenswarmError(f"{server.name}: {refused}", refused.exit_code) from None
 
 
-def measure_all(experiment: Experiment, out: Path, show: Show, after: After) -> Iterator[Path]:
-    """Do all runs; yields their directories. Ctrl-C ends the current run in order, and is the last.
+class Bench:
+    """Where runs are made: one server is up at a time, and stays up while runs follow that share its start.
 
-    A server stays up for the levels of a block, with its prefix cache emptied between them. Each block starts
-    it anew, also where two of its blocks follow each other: else one server is met warm and the other is not.
-    Raises TokenswarmError if a run could not begin.
+    Before each run the server cools down (nothing of the run before is left), and its prefix cache is
+    emptied; where one of the two cannot be had of a server of ours, it is started anew. Use it in a `with`
+    block.
     """
-    up = None
-    with ExitStack() as stack:
-        for run in schedule(experiment):
-            directory = out / run.name
-            directory.mkdir(parents=True, exist_ok=True)
-            if up is None or (up.name, up.block) != (run.server.name, run.block) or not _is_fresh(up):
-                stack.close()
-                up = stack.enter_context(_serving(experiment, run, directory, show))
-            whole = _measure(experiment, run, up, directory, show)
-            reason = up.ended()
-            if reason:
-                show(Progress(run.name, 0, 1, {}, f"the server {reason} (see {up.log})", last=True))
-            _keep_facts(experiment, run, up, directory)
-            yield directory
+
+    def __init__(self, experiment: Experiment, out: Path, pace: Pace) -> None:
+        """Keep the runs' directories in `out`."""
+        self.experiment = experiment
+        self.out = out
+        self.pace = pace
+        self._stack = ExitStack()
+        self.up: Up | None = None
+
+    def __enter__(self) -> Self:
+        """Begin with nothing up."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the server that is up."""
+        self._stack.close()
+
+    def measure(self, run: Run) -> bool:
+        """Make a run; returns whether it was let finish. Ctrl-C ends it in order. Its server stays up.
+
+        Raises TokenswarmError if it could not begin.
+        """
+        directory = self.out / run.name
+        directory.mkdir(parents=True, exist_ok=True)
+        up, rest = self._ready(run, directory)
+        with self.pace.run(load_s(run, self.experiment.load.warmup_s)):
+            whole = _measure(self.experiment, run, up, directory, self.pace)
+        reason = up.ended()
+        if reason:
+            self.pace(Progress(run.name, 0, 1, {}, f"the server {reason} (see {up.log})", last=True))
+        _keep_facts(self.experiment, run, up, rest, directory)
+        return whole
+
+    def starts(self, runs: Sequence[Run]) -> int:
+        """Return how often a server of ours starts for these runs, the one that is up not counted."""
+        up = self.up
+        return starts([run for run in runs if not up or (up.name, up.start) != (run.server.name, run.start)])
+
+    def _ready(self, run: Run, directory: Path) -> tuple[Up, Rest]:
+        """Return a server that is ready for a run, and how it cooled down."""
+        up = self.up
+        if up and (up.name, up.start) == (run.server.name, run.start) and up.ended() is None:
+            rest = self._cool(run, up)
+            if (rest.found != "busy" or up.facts is None) and _is_fresh(up):
+                return up, rest
+        self.up = None
+        self._stack.close()
+        self.up = up = self._stack.enter_context(_serving(self.experiment, run, directory, self.pace))
+        return up, self._cool(run, up)
+
+    def _cool(self, run: Run, up: Up) -> Rest:
+        verify = "--insecure" not in self.experiment.workload.options
+        rest = cooling.wait(up.url, lambda line: self.pace(Progress(run.name, 0, 1, {}, line)), verify=verify)
+        if rest.warning:
+            self.pace(Progress(run.name, 0, 1, {}, rest.warning, last=True))
+        return rest
+
+
+def measure_all(
+    experiment: Experiment, out: Path, pace: Pace, after: After, kept: Collection[str] = ()
+) -> Iterator[Path]:
+    """Make all runs but those that are `kept`; yields the directories of all. Ctrl-C makes one the last.
+
+    A server stays up for the levels of a block. Each block starts it anew, also where two of its blocks
+    follow each other: else one server is met warm and the other is not. Raises TokenswarmError if a run
+    could not begin.
+    """
+    runs = list(schedule(experiment))
+    with Bench(experiment, out, pace) as bench:
+        for number, run in enumerate(runs, 1):
+            if run.name in kept:
+                yield out / run.name
+                continue
+            ahead = [one for one in runs[number - 1 :] if one.name not in kept]
+            loads_s = [load_s(one, experiment.load.warmup_s) for one in ahead]
+            pace.expect(f"run {number} of {len(runs)}", loads_s, bench.starts(ahead))
+            whole = bench.measure(run)
+            yield out / run.name
             if not whole:
                 return
-            after(run, up)
+            if bench.up:
+                after(run, bench.up)
 
 
 @contextmanager
-def _serving(experiment: Experiment, run: Run, directory: Path, show: Show) -> Iterator[Up]:
+def _serving(experiment: Experiment, run: Run, directory: Path, pace: Pace) -> Iterator[Up]:
     if run.server.url:
-        yield Up(run.server.name, run.server.url, "", None, block=run.block)
+        yield Up(run.server.name, run.server.url, "", None, start=run.start)
         return
 
     log = directory / "server.log"
 
     def say(doing: str) -> None:
-        show(Progress(run.name, 0, 1, {}, doing))
+        pace(Progress(run.name, 0, 1, {}, doing))
 
     say("starting")  # in a log this line stands while the engine loads
     with ExitStack() as stack:
         try:
             profile = profile_of(run.server, experiment)
             command = locate.command(profile, launch.free_port(), say=say, development=True)
-            server = stack.enter_context(launch.serving(command, log, say=say))
+            with pace.start():
+                server = stack.enter_context(launch.serving(command, log, say=say))
         except ServerError as error:
             refused = serving.refusal(error)
             see = f" (see {log})" if refused.tail else ""
             text = f"{run.server.name}: {refused}{see}"
             raise TokenswarmError(text, refused.exit_code, refused.tail) from None
         facts = serving.facts(profile, command, server)
-        yield Up(run.server.name, server.url, command.model, facts, server.ended, run.block, log)
+        yield Up(run.server.name, server.url, command.model, facts, server.ended, run.start, log)
 
 
 def _is_fresh(up: Up) -> bool:
@@ -117,7 +186,8 @@ def _measure(experiment: Experiment, run: Run, up: Up, directory: Path, show: Sh
     log = directory / "locust.log"
     with child(locust_command(experiment, run, up, directory), log) as process:
         try:
-            _watch(process, experiment, run.name, directory, show)
+            total_s = load_s(run, experiment.load.warmup_s)
+            _watch(process, run.name, total_s, directory, show)
         except KeyboardInterrupt:
             whole = False
             process.terminate()  # Locust ends in order: streams drain, reports come in
@@ -128,7 +198,7 @@ def _measure(experiment: Experiment, run: Run, up: Up, directory: Path, show: Sh
     return whole
 
 
-def _keep_facts(experiment: Experiment, run: Run, up: Up, directory: Path) -> None:
+def _keep_facts(experiment: Experiment, run: Run, up: Up, rest: Rest, directory: Path) -> None:
     """Add to run.json what only the front door knows: which run of the experiment, and of which server."""
     file = directory / "run.json"
     meta = json.loads(file.read_text(encoding="utf-8"))
@@ -139,17 +209,12 @@ def _keep_facts(experiment: Experiment, run: Run, up: Up, directory: Path) -> No
         "level": run.level,
         "block": run.block,
     }
+    meta["cool_down"] = rest.to_json()
     if up.facts is not None:
         meta["server"] = up.facts | {"ended": up.ended()}
     draft = file.with_suffix(".json.part")
     draft.write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
     draft.replace(file)
-
-
-def seed_of(experiment: Experiment, run: Run) -> int:
-    """Return a run's seed: the same for all servers, another one for each block and level."""
-    levels = experiment.load.levels()
-    return experiment.load.seed + (run.block - 1) * len(levels) + levels.index(run.level)
 
 
 def locust_command(experiment: Experiment, run: Run, up: Up, directory: Path) -> list[str]:
@@ -158,16 +223,12 @@ def locust_command(experiment: Experiment, run: Run, up: Up, directory: Path) ->
     locustfile = "arrivals" if load.loop == "open" else "chat"
     command = [sys.executable, "-m", "locust", "--headless", "--only-summary", "--run-name", run.name]
     command += ["-f", str(ROOT / "locustfiles" / f"{locustfile}.py"), "--host", up.url]
-    command += ["-u", str(run.level), "-r", str(run.level), "--run-dir", str(directory)]
-    command += ["-t", f"{load.duration_s + load.warmup_s + 1:.0f}s", "--warmup", f"{load.warmup_s:g}"]
-    command += [
-        "--arrivals",
-        load.arrivals,
-        "--seed",
-        str(seed_of(experiment, run)),
-        "--scenario",
-        workload.endpoint,
-    ]
+    users = math.ceil(run.level)
+    command += ["-u", str(users), "-r", str(users), "--run-dir", str(directory)]
+    if users != run.level:
+        command += ["--rate-per-user", repr(run.level / users)]
+    command += ["-t", f"{load_s(run, load.warmup_s):.0f}s", "--warmup", f"{load.warmup_s:g}"]
+    command += ["--arrivals", load.arrivals, "--seed", str(run.seed), "--scenario", workload.endpoint]
     command += ["--endpoint", workload.endpoint, "--model", workload.model or up.model]
     command += ["--prompt-words", str(workload.prompt_words), "--max-tokens", str(workload.max_tokens)]
     if load.workers > 1:
@@ -177,14 +238,7 @@ def locust_command(experiment: Experiment, run: Run, up: Up, directory: Path) ->
     return command + workload.options
 
 
-def _watch(
-    process: subprocess.Popen[str],
-    experiment: Experiment,
-    name: str,
-    directory: Path,
-    show: Show,
-) -> None:
-    total_s = experiment.load.duration_s + experiment.load.warmup_s + 1
+def _watch(process: subprocess.Popen[str], name: str, total_s: float, directory: Path, show: Show) -> None:
     while True:
         try:
             process.wait(0.5)

@@ -8,20 +8,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tokenswarm import EXIT_USAGE, TokenswarmError, gate, judging
+from analysis.verdict import write_atomically
+from tokenswarm import EXIT_USAGE, TokenswarmError, gate, judging, searching
 from tokenswarm.experiment import Experiment, schedule
 from tokenswarm.judging import Conclusion
+from tokenswarm.resuming import PLAN, definition
 
-PLAN = "plan.json"
 
-
-def keep_plan(plan: Experiment, out: Path) -> None:
-    """Write what an experiment is to measure into its directory."""
-    made = {
+def keep_plan(plan: Experiment, out: Path, path: Path | None = None) -> None:
+    """Write what an experiment is to measure, in this order, into its directory; `path` is its file."""
+    made: dict[str, Any] = {
         "servers": [server.name for server in plan.servers],
         "runs": [run.name for run in schedule(plan)],
     }
-    (out / PLAN).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    made |= {"experiment": definition(plan, path)} if path else {}
+    text = json.dumps(made, indent=1) + "\n"
+    write_atomically(out / PLAN, text.encode("utf-8", "replace"))
 
 
 def planned(directory: Path) -> tuple[list[str], list[str]]:
@@ -34,7 +36,7 @@ def planned(directory: Path) -> tuple[list[str], list[str]]:
         raise TokenswarmError(f"{file}: found no plan of an experiment ({error!r})", EXIT_USAGE) from None
 
 
-def again(directory: Path, by: Path | None, *, report: bool) -> Conclusion:
+def again(directory: Path, by: Path | None, *, report: bool) -> Conclusion | searching.Found:
     """Judge the run, or the experiment, in a directory by an SLA file, or by the one that it was made for.
 
     Of a run, the report is remade if it is asked for; of an experiment always, for comparison and quality are
@@ -43,6 +45,9 @@ def again(directory: Path, by: Path | None, *, report: bool) -> Conclusion:
     if not (directory / PLAN).exists():
         return judging.conclude([directory], judging.sla(by, directory), directory if report else None)
     servers, names = planned(directory)
+    searched = searching.planned(directory)
+    if searched:
+        return searching.again(searched, directory, by)
     runs = [directory / name for name in names if (directory / name / "run.json").exists()]
     if not runs:
         raise TokenswarmError(f"{directory}: found none of its {len(names)} runs, expected one", EXIT_USAGE)

@@ -30,6 +30,7 @@ class Progress(NamedTuple):
     row: dict[str, str]
     doing: str = ""  # before it is loaded
     last: bool = False  # a word that must not be lost
+    ahead: str = ""  # where it stands in the whole experiment
 
 
 SIDE_BY_SIDE = 3
@@ -90,12 +91,16 @@ def _line(state: Progress) -> Text:
     row = state.row
     if not row:
         text.append(f"  {state.doing or 'starting'}")
-        return text
+        return _ahead(text, state)
     text.append(f" {state.elapsed_s:3.0f}/{state.total_s:.0f} s")
     text.append(f"  {row['ok']:>4} done/s  {row['in_flight']:>4} in flight  {row['tokens']:>6} tokens/s")
     if row["failed"] != "0":
         text.append(f"  {row['failed']} failed", style="red")
-    return text
+    return _ahead(text, state)
+
+
+def _ahead(text: Text, state: Progress) -> Text:
+    return text.append(f"  [{state.ahead}]", style="dim") if state.ahead and not state.last else text
 
 
 def conclusion(found: Any, console: Console) -> None:
