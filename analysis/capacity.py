@@ -115,7 +115,7 @@ def measure(judged: Sequence[Judged], sla: Sla, decided: Decided | None = None) 
     loops = {verdict.loop: run.path for run, verdict in judged}
     if len(loops) > 1:
         where = " and ".join(f"{loop} in {path}" for loop, path in sorted(loops.items()))
-        raise CapacityError(f"found loops of two kinds ({where}), expected one: their loads have no common unit")
+        raise CapacityError(f"found loops of two kinds ({where}), expected one: they have no unit in common")
     placed: dict[str, dict[float, list[Judged]]] = {}
     for one in judged:
         at: Place = place(one[0])
@@ -256,13 +256,11 @@ def _rate(evidence: Evidence) -> float:
 
 def _rate_bounds(evidences: Sequence[Evidence]) -> tuple[float, float]:
     """Return bounds on the requests a second of closed loops, from whole seconds in the order of the runs."""
-    counts = [
-        np.bincount(
-            (evidence.frame.due_unix_ns // 10**9 - evidence.whole_s.start).clip(-1, len(evidence.whole_s)) + 1,
-            minlength=len(evidence.whole_s) + 2,
-        )[1:-1]
-        for evidence in evidences
-    ]
+    counts = []
+    for evidence in evidences:
+        seconds = (evidence.frame.due_unix_ns // 10**9).to_numpy()
+        whole = seconds[np.isin(seconds, evidence.whole_s)]
+        counts.append(np.bincount(whole - evidence.whole_s.start, minlength=len(evidence.whole_s)))
     every = np.concatenate(counts)
     if len(every) < BATCHES:
         return 0.0, math.inf
@@ -271,7 +269,7 @@ def _rate_bounds(evidences: Sequence[Evidence]) -> tuple[float, float]:
 
 
 def _half_width(values: Sequence[float]) -> float:
-    """Return how far a one-sided 95 % bound on a mean over runs lies from it; 0 where one run tells nothing."""
+    """Return how far a one-sided 95 % bound on a mean over runs lies from it; 0 for a single run."""
     from scipy.special import stdtrit  # noqa: PLC0415 - costs 0.1 s that only a judge needs
 
     if len(values) < 2:
@@ -284,7 +282,7 @@ def _tokens(evidences: Sequence[Evidence]) -> dict[str, tuple[float, int]]:
     """Return the sum of the ok requests' tokens and how many requests say theirs, by column."""
     found: dict[str, tuple[float, int]] = {}
     for name in ("prompt_tokens", "output_tokens"):
-        known: list[Any] = [evidence.frame[evidence.frame.outcome == "ok"][name].dropna() for evidence in evidences]
+        known: list[Any] = [one.frame[one.frame.outcome == "ok"][name].dropna() for one in evidences]
         found[name] = sum(float(one.sum()) for one in known), sum(len(one) for one in known)
     return found
 

@@ -200,7 +200,9 @@ def _fleet(
     reason = ""
     if level is None:
         broken = capacity.refuted is not None and capacity.refuted == capacity.levels[0].level
-        reason = "no level that was measured holds the SLA" if broken else "no level was shown to hold the SLA"
+        reason = "no level that was measured holds the SLA"
+        if not broken:
+            reason = "no level was shown to hold the SLA"
     elif not level.goodput_low_per_s:
         reason = f"no valid lower bound on the goodput at {capacity.words(level.level)}: measure longer"
     if level is None or not level.goodput_low_per_s:
@@ -222,19 +224,15 @@ def _fleet(
         lines=explain(sizing, by, words, capacity.words(level.level)),
         if_refuted_held=size(demand.per_s * scale, at_best, by).replicas if at_best else None,
         autoscaled=autoscaled,
-        bill=_bill(level, goodput, sizing, autoscaled, by, price) if price else None,
+        bill=_bill(level, sizing, autoscaled, by, price) if price else None,
         variants=tuple(_variants(level, goodput, demand.per_s * scale, by, price)),
     )
 
 
-def _bill(  # noqa: PLR0913 - one figure of each kind
-    level: Level,
-    goodput: float,
-    sizing: Sizing,
-    autoscaled: Autoscaled | None,
-    by: Assumptions,
-    price: ReplicaPrice,
+def _bill(
+    level: Level, sizing: Sizing, autoscaled: Autoscaled | None, by: Assumptions, price: ReplicaPrice
 ) -> Bill:
+    goodput = level.goodput_low_per_s or 0.0
     return Bill(
         price=price,
         per_hour=sizing.replicas * price.per_hour,
@@ -253,7 +251,7 @@ def _token_cost(level: Level, requests_per_s: float, price: ReplicaPrice) -> Tok
 def _variants(
     level: Level, goodput: float, demand_per_s: float, by: Assumptions, price: ReplicaPrice | None
 ) -> list[Variant]:
-    """Change one number at a time. Longer requests are sized to the first order: a replica's tokens/s stay."""
+    """Change one number at a time; longer requests to the first order: a replica keeps its tokens/s."""
     planned = size(demand_per_s, goodput, by).replicas
     observed = level.goodput_per_s or goodput
     less, more = max(0.05, by.utilisation - UTILISATION_CHANGE), min(1.0, by.utilisation + UTILISATION_CHANGE)

@@ -35,7 +35,8 @@ def needs(plan: CapacityPlan, fleet: Fleet) -> str:
         text += f", {money(fleet.bill.per_hour)} {currency} an hour"
         if fleet.bill.at_utilisation:
             cost = money(fleet.bill.at_utilisation.per_million_output)
-            text += f", {cost} {currency} per million output tokens at {percent(plan.by.utilisation)} utilisation"
+            used = percent(plan.by.utilisation)
+            text += f", {cost} {currency} per million output tokens at {used} utilisation"
     return text + "."
 
 
@@ -44,7 +45,8 @@ def holds(capacity: Capacity) -> str:
     level, above = capacity.at_highest, capacity.refuted
     if level is None:
         if above is None:
-            return f"{capacity.server} was not shown to hold the SLA at any of its {len(capacity.levels)} levels."
+            levels = f"{_listed(tuple(one.level for one in capacity.levels))} {capacity.unit}"
+            return f"{capacity.server} was not shown to hold the SLA, nor to break it, at {levels}."
         below = f"undecided at {_listed(capacity.undecided)}, " if capacity.undecided else ""
         return f"{capacity.server} does not hold the SLA: {below}broken from {capacity.words(above)}."
     end = f", not at {above:g}" if above is not None else ", the highest that was measured"
@@ -97,7 +99,7 @@ def notes(plan: CapacityPlan) -> list[str]:
 
 def _of_demand(plan: CapacityPlan) -> Iterator[str]:
     good = _listed(plan.capacities[0].good)
-    yield f"A good request: {good}. Whatever else the SLA limits decides which load holds, not which request is good."
+    yield f"A good request: {good}. Other limits of the SLA decide which load holds, no single request."
     if plan.capacities[0].loop == "closed":
         yield (
             "The loop was closed: users wait for their answers, so requests never pile up as independent "
@@ -110,8 +112,8 @@ def _of_demand(plan: CapacityPlan) -> Iterator[str]:
     yield _trace_read(trace)
     if trace.grid_s:
         yield (
-            f"{trace.name}: times lie on a grid of {trace.grid_s:g} s; within it arrivals were spread evenly, "
-            f"and peaks over less than {trace.grid_s:g} s cannot be told."
+            f"{trace.name}: times lie on a grid of {trace.grid_s:g} s; arrivals were spread evenly in it, and "
+            "peaks over less cannot be told."
         )
     if trace.failed:
         yield (
@@ -143,8 +145,8 @@ def _of_server(plan: CapacityPlan, capacity: Capacity, fleet: Fleet) -> Iterator
     if capacity.undecided_below:
         yield f"undecided at {_listed(capacity.undecided_below)} {capacity.unit}, but a higher load passed"
     if capacity.contradicting:
-        passed = f"{_listed(capacity.contradicting)} {capacity.unit} passed"
-        yield f"{passed} above {capacity.words(capacity.refuted or 0)} that did not: taken as chance, measure again"
+        passed, above = _listed(capacity.contradicting), capacity.words(capacity.refuted or 0)
+        yield f"{passed} {capacity.unit} passed above {above} that did not: taken as chance, measure again"
     invalid = sum(one.left_out for one in capacity.levels)
     if invalid:
         yield f"{invalid} INVALID run{'s' if invalid > 1 else ''} left out"
@@ -153,10 +155,8 @@ def _of_server(plan: CapacityPlan, capacity: Capacity, fleet: Fleet) -> Iterator
     if fleet.sizing and fleet.if_refuted_held and capacity.refuted and level:
         fewer = fleet.sizing.replicas - fleet.if_refuted_held
         if fewer > 0:
-            yield (
-                f"between {level.level:g} and {capacity.words(capacity.refuted)} nothing was decided: levels there "
-                f"could save up to {fewer} of {fleet.sizing.replicas} replicas"
-            )
+            between = f"between {level.level:g} and {capacity.words(capacity.refuted)} nothing was decided"
+            yield f"{between}: levels there could save up to {fewer} of {fleet.sizing.replicas} replicas"
     yield from _of_mix(plan, level, fleet)
 
 
@@ -166,7 +166,8 @@ def _of_mix(plan: CapacityPlan, level: Level | None, fleet: Fleet) -> Iterator[s
     trace = plan.demand.trace
     if trace is None:
         if level.input_tokens and level.output_tokens:
-            yield f"measured with {level.input_tokens:,.0f} tokens in and {level.output_tokens:,.0f} out a request"
+            measured = f"{level.input_tokens:,.0f} tokens in and {level.output_tokens:,.0f} out"
+            yield f"a request as measured has {measured} on average"
         return
     factors = mix(level, trace)
     if not factors:
@@ -175,9 +176,8 @@ def _of_mix(plan: CapacityPlan, level: Level | None, fleet: Fleet) -> Iterator[s
     if fleet.scale != 1.0:
         yield f"{trace.name} has {told} of a measured request: scaled by the larger, a first-order estimate"
     elif any(abs(math.log(factor)) > math.log(1 + MIX_CHANGE) for factor in factors.values()):
-        yield (
-            f"{trace.name} has {told} of a measured request: measure that mix, or scale roughly with --by tokens"
-        )
+        advice = "measure that mix, or scale roughly with --by tokens"
+        yield f"{trace.name} has {told} of a measured request: {advice}"
 
 
 def _listed(words: tuple[float, ...] | tuple[str, ...]) -> str:

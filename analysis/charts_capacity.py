@@ -13,13 +13,14 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from .capacity import BROKEN, Capacity, Level
 from .capacity_plan import CapacityPlan, Fleet
-from .capacity_words import money, number
+from .capacity_words import money
 from .charts import FAINT, INK, PAPER, RUNS, SOFT, Axes, log_ticks, shortened
 from .charts_comparison import metric_name
 from .objective import PASS
-from .verdict import INVALID, OVERSATURATED
+from .sentences import number
+from .verdict import OVERSATURATED
 
-KEY = "filled: PASS   hollow: undecided   cross: breaks the SLA   star: oversaturated   shaded: capacity lies here"
+KEY = "filled: PASS   hollow: undecided   cross: breaks the SLA   star: oversaturated   shaded: the capacity"
 
 HOUR_S = 3600.0
 
@@ -147,7 +148,9 @@ def _knees(ax: Axes, plan: CapacityPlan, name: str) -> None:
         if capacity.knee is not None:
             color = look(plan, capacity.server)[0]
             foot: Any = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
-            ax.plot([capacity.knee], [0.0], "^", color=color, markersize=7, transform=ax.get_xaxis_transform())
+            ax.plot(
+                [capacity.knee], [0.0], "^", color=color, markersize=7, transform=ax.get_xaxis_transform()
+            )
             ax.annotate("knee", (capacity.knee, 0.0), xytext=(6, 3), fontsize=7, color=SOFT, **foot)
 
 
@@ -171,9 +174,19 @@ def draw_goodput(ax: Axes, plan: CapacityPlan) -> None:
     _level_axis(ax, plan)
     if plan.capacities[0].loop == "open":
         right = min(ax.get_xlim()[1], ax.get_ylim()[1])
-        ax.plot([0, right], [0, right], color=SOFT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1, scalex=False)
+        ax.plot(
+            [0, right], [0, right], color=SOFT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1, scalex=False
+        )
         at = 0.8 * right
-        ax.annotate("all good", (at, at), xytext=(-4, 3), textcoords="offset points", fontsize=7, color=SOFT, ha="right")
+        ax.annotate(
+            "all good",
+            (at, at),
+            xytext=(-4, 3),
+            textcoords="offset points",
+            fontsize=7,
+            color=SOFT,
+            ha="right",
+        )
     _intervals(ax, plan)
     _used(ax, plan)
     ax.set_title("Goodput by load, good requests/s")
@@ -235,7 +248,14 @@ def draw_replicas(ax: Axes, plan: CapacityPlan) -> None:
         color, line, _ = look(plan, fleet.server)
         at = [one.start_s / _unit_s(plan) for one in fleet.autoscaled.moments]
         ready = [one.ready for one in fleet.autoscaled.moments]
-        ax.plot([*at, _end(plan)], [*ready, ready[-1]], color=color, linestyle=line, drawstyle="steps-post", linewidth=1.4)
+        ax.plot(
+            [*at, _end(plan)],
+            [*ready, ready[-1]],
+            color=color,
+            linestyle=line,
+            drawstyle="steps-post",
+            linewidth=1.4,
+        )
         ax.axhline(fleet.sizing.replicas, color=color, linewidth=0.9, linestyle=(0, (4, 2)))
         _label_right(ax, fleet.sizing.replicas, f"{fleet.server}, always: {fleet.sizing.replicas}")
         short = [(one.start_s / _unit_s(plan), one.ready) for one in fleet.autoscaled.moments if one.short]

@@ -13,6 +13,7 @@ grid and share its points, arrivals are spread evenly over the step that begins 
 it is lost, and at a finer scale there is no peak.
 """
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ class Step:
 
 
 def steps(trace: Trace, length_s: float) -> tuple[Step, ...]:
-    """Cut a trace into stretches of a length; a stretch's peak is the highest rate over so long that ends in it.
+    """Cut a trace into stretches of a length; one's peak is the highest rate over so long that ends in it.
 
     Raises DemandError where the trace is shorter than one, or its grid is coarser.
     """
@@ -100,7 +101,7 @@ def steps(trace: Trace, length_s: float) -> tuple[Step, ...]:
         raise DemandError(f"{trace.name}: {found}")
     if length_s < (trace.grid_s or 0.0):
         found = f"found times on a grid of {trace.grid_s:g} s"
-        raise DemandError(f"{trace.name}: {found}, expected a reaction time that is no shorter (--reaction-s)")
+        raise DemandError(f"{trace.name}: {found}, expected a reaction time that is no shorter")
     number = np.floor(trace.at_s / length_s).astype(int)
     count = int(max(number[-1] + 1, math.ceil(round(trace.duration_s / length_s, 9))))
     peaks = np.zeros(count)
@@ -122,11 +123,13 @@ def read_trace(path: Path | str) -> Trace:
     if len(back):
         line = int(back[0]) + (2 if path.suffix in _LINES else 3)
         found = f"found {frame[column].iloc[back[0] + 1]} after {frame[column].iloc[back[0]]}"
-        raise DemandError(f"{path}: line {line}: {found}, expected times that never go back: sort the file by {column}")
+        expected = f"expected times that never go back: sort the file by {column}"
+        raise DemandError(f"{path}: line {line}: {found}, {expected}")
     relative = at_s - at_s[0]
     grid_s = _grid(relative)
     if relative[-1] <= 0:
-        raise DemandError(f"{path}: found all requests at {frame[column].iloc[0]}, expected a stretch of time")
+        found = f"found all requests at {frame[column].iloc[0]}"
+        raise DemandError(f"{path}: {found}, expected a stretch of time")
     outputs = _tokens(path, frame, named, _OUTPUT)
     answered = outputs[outputs > 0] if outputs is not None else None
     return Trace(
@@ -146,12 +149,13 @@ _LINES = (".jsonl", ".ndjson")
 def _frame(path: Path) -> pd.DataFrame:
     try:
         if path.suffix in _LINES:
-            return pd.read_json(path, lines=True, convert_dates=False)
+            with path.open(encoding="utf-8") as file:
+                return pd.DataFrame([json.loads(line) for line in file if line.strip()])
         return pd.read_csv(path, skipinitialspace=True)
     except OSError as error:
         raise DemandError(f"{path}: cannot be read ({error.strerror})") from None
     except pd.errors.EmptyDataError:
-        raise DemandError(f"{path}: found an empty file, expected a line with the names of the columns") from None
+        raise DemandError(f"{path}: found an empty file, expected a line with names of columns") from None
     except (ValueError, pd.errors.ParserError) as error:
         raise DemandError(f"{path}: not a table ({' '.join(str(error).split())})") from None
 
@@ -173,9 +177,10 @@ def _arrival_column(path: Path, named: dict[str, str]) -> tuple[str, str]:
 
 def _seconds(path: Path, column: Any, unit: str) -> tuple[FloatArray, str]:
     """Return times in seconds and the unit they were read in."""
-    if pd.api.types.is_numeric_dtype(column):
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+    if np.isfinite(numbers).any():
         unit = unit or ("ms" if path.suffix in _LINES else "s")
-        values = column.to_numpy(dtype=np.float64) * _UNITS_S[unit]
+        values = numbers * _UNITS_S[unit]
         _check_finite(path, column, np.isfinite(values))
         if values.max() > LARGEST_S:
             found = f"found a {column.name} of {column.max()} as {unit}"
@@ -191,8 +196,9 @@ def _check_finite(path: Path, column: Any, known: Any) -> None:
     wrong = np.flatnonzero(~known)
     if len(wrong):
         line = int(wrong[0]) + (1 if path.suffix in _LINES else 2)
-        found = f"found {column.name} = {column.iloc[wrong[0]]!r}"
-        raise DemandError(f"{path}: line {line}: {found}, expected a number or a date such as 2023-11-16 18:15:46.68")
+        found = f"found {column.name} = {column.iloc[wrong[0]]}"
+        expected = "expected a number or a date such as 2023-11-16 18:15:46.68"
+        raise DemandError(f"{path}: line {line}: {found}, {expected}")
 
 
 def _grid(at_s: FloatArray) -> float | None:
@@ -212,16 +218,20 @@ def _spread(at_s: FloatArray, grid_s: float) -> FloatArray:
     return spread - spread[0]
 
 
-def _tokens(path: Path, frame: pd.DataFrame, named: dict[str, str], names: tuple[str, ...]) -> FloatArray | None:
+def _tokens(
+    path: Path, frame: pd.DataFrame, named: dict[str, str], names: tuple[str, ...]
+) -> FloatArray | None:
     for name in names:
         if name in named:
+            where, expected = f"{path}: {named[name]}", "expected numbers of tokens"
             try:
                 values: FloatArray = frame[named[name]].to_numpy(dtype=np.float64)
             except (ValueError, TypeError):
-                raise DemandError(f"{path}: {named[name]}: found a text, expected numbers of tokens") from None
+                raise DemandError(f"{where}: found a text, {expected}") from None
             if np.any(values < 0):
-                raise DemandError(f"{path}: {named[name]}: found {values.min():g}, expected numbers of tokens")
-            return values[np.isfinite(values)]
+                raise DemandError(f"{where}: found {np.nanmin(values):g}, {expected}")
+            known: FloatArray = values[np.isfinite(values)]
+            return known
     return None
 
 

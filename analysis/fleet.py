@@ -83,7 +83,7 @@ def _whole(value: float) -> int:
 
 
 def explain(found: Sizing, by: Assumptions, demand: str, highest: str) -> tuple[str, ...]:
-    """Say how the replicas were found, a line a step; `demand` and `highest` say where two numbers are from."""
+    """Say how the replicas were found, a line a step; `demand` and `highest` name what stands behind two."""
     planned, goodput, used = (
         f"{value:.6g}" for value in (found.planned_per_s, found.goodput_low_per_s, found.used_per_s)
     )

@@ -8,8 +8,23 @@ from collections.abc import Callable, Sequence
 
 from .capacity import Capacity
 from .capacity_plan import CapacityPlan, Fleet
-from .capacity_words import money, notes, number
-from .charts import A4_IN, FAINT, INK, RUNS, SOFT, STATUS, Axes, Figure, Judged, shortened, style, watermark, width_in, wrapped
+from .capacity_words import money, notes
+from .charts import (
+    A4_IN,
+    FAINT,
+    INK,
+    RUNS,
+    SOFT,
+    STATUS,
+    Axes,
+    Figure,
+    Judged,
+    shortened,
+    style,
+    watermark,
+    width_in,
+    wrapped,
+)
 from .charts_capacity import (
     KEY,
     draw_demand,
@@ -21,9 +36,13 @@ from .charts_capacity import (
 )
 from .fleet import percent
 from .page import LEFT, RIGHT, filled, header
+from .sentences import number
 
 LABELS = 0.2
 """Room for what was changed, at the left of the sensitivity."""
+
+SYMBOLS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚"}
+"""The servers' markers, as letters."""
 
 ROOM_IN = (RIGHT - LEFT) * A4_IN[0]
 
@@ -50,7 +69,9 @@ def _decision(made: Figure, plan: CapacityPlan, top: float) -> float:
         count = sized[0].sizing.replicas
         word = f"{count:,} replica{'s' if count > 1 else ''}"
     elif sized:
-        word = "   ".join(f"{one.server} {one.sizing.replicas:,}" for one in sized if one.sizing) + "  replicas"
+        word = (
+            "   ".join(f"{one.server} {one.sizing.replicas:,}" for one in sized if one.sizing) + "  replicas"
+        )
     elif not any(one.refuted is not None for one in plan.capacities):
         word, status = "Not decided", "INCONCLUSIVE"
     color, ink, _ = (RUNS[0][0], "white", "") if sized else STATUS[status]
@@ -62,7 +83,14 @@ def _decision(made: Figure, plan: CapacityPlan, top: float) -> float:
     text += f" + {percent(by.growth)} growth" if by.growth else ""
     text += f", {percent(by.utilisation)} utilisation, {by.spare} spare"
     text += f", one of {by.zones} zones may be lost" if by.zones > 1 else ""
-    made.text(0.5 * (LEFT + RIGHT), top - 0.066, shortened(text, 9.5, ROOM_IN), fontsize=9.5, ha="center", va="center")
+    made.text(
+        0.5 * (LEFT + RIGHT),
+        top - 0.066,
+        shortened(text, 9.5, ROOM_IN),
+        fontsize=9.5,
+        ha="center",
+        va="center",
+    )
     return top - 0.076
 
 
@@ -72,7 +100,11 @@ def _servers(made: Figure, plan: CapacityPlan, top: float) -> float:
     rules = made.add_axes((LEFT, 0, RIGHT - LEFT, 1), xlim=(LEFT, RIGHT), ylim=(0, 1))
     rules.axis("off")
     bill = next((fleet.bill for fleet in plan.fleets if fleet.bill), None)
-    heads = [(LEFT, "server, one replica", "left"), (0.36, "replicas", "right"), (0.39, "keeps the SLA", "left")]
+    heads = [
+        (LEFT, "server, one replica", "left"),
+        (0.36, "replicas", "right"),
+        (0.39, "keeps the SLA", "left"),
+    ]
     heads.append((0.70, "good requests/s (95 %)", "right"))
     if bill:
         heads += [(0.81, f"{bill.price.currency} an hour", "right")]
@@ -223,5 +255,5 @@ def _legend_above(made: Figure, plan: CapacityPlan) -> None:
     x = 0.09
     for capacity in plan.capacities if len(plan.capacities) > 1 else ():
         color, _, marker = look(plan, capacity.server)
-        made.text(x, 0.945, f"{ {'o': '●', 's': '■', '^': '▲', 'D': '◆', 'v': '▼', 'P': '✚'}[marker]} {capacity.server}", color=color, fontsize=9, weight="bold")
+        made.text(x, 0.945, f"{SYMBOLS[marker]} {capacity.server}", color=color, fontsize=9, weight="bold")
         x += (width_in(capacity.server, 9) * 1.15 + 0.4) / 7.0

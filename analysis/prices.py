@@ -52,7 +52,8 @@ class Prices(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         own = self.servers.get(server, ServerPrices())
         gpu, gpus = own.gpu or self.gpu, own.gpus_per_replica or self.gpus_per_replica
         if not gpu:
-            raise PriceError(f"prices: found no gpu for {server}, expected the key gpu, or servers: {server}: gpu")
+            expected = f"expected the key gpu, or servers: {server}: gpu"
+            raise PriceError(f"price file: found no gpu for {server}, {expected}")
         return ReplicaPrice(self.currency, gpu, gpus, gpus * self.per_hour[gpu], self.output_per_input)
 
 
@@ -88,7 +89,7 @@ def read(path: Path | str) -> Prices:
     except msgspec.ValidationError as error:
         raise PriceError(f"{path}: {error}") from None
     if not prices.currency.strip():
-        raise PriceError(f"{path}: found no currency, expected a word such as EUR: a price without one is a number")
+        raise PriceError(f"{path}: found no currency, expected a word such as EUR")
     used = {"gpu": prices.gpu} if prices.gpu or not prices.servers else {}
     used |= {f"servers: {name}: gpu": own.gpu or prices.gpu for name, own in prices.servers.items()}
     for key, gpu in used.items():

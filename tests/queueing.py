@@ -36,7 +36,8 @@ class Queue:
         if offered >= self.channels:
             return 1.0
         terms = [offered**k / math.factorial(k) for k in range(self.channels)]
-        last = offered**self.channels / math.factorial(self.channels) * self.channels / (self.channels - offered)
+        last = offered**self.channels / math.factorial(self.channels)
+        last *= self.channels / (self.channels - offered)
         waits = last / (sum(terms) + last)
         return waits * math.exp(-(self.channels - offered) / self.holding_s * (limit_ms - BASE_MS) / 1e3)
 

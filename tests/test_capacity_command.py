@@ -118,9 +118,17 @@ def test_a_person_reads_the_decision_first(two: Path, ask: Ask, tmp_path: Path) 
     prices.write_text(PRICES)
     answer = ask(two, "--demand", "200", "--growth", "30%", "--prices", prices)
     first, second, *_ = answer.stdout.splitlines()
-    assert re.match(r"slow: \d+ replicas for 200 requests/s \+ 30 %, [\d.]+ EUR an hour, [\d.]+ EUR per mill", first)
+    assert re.match(
+        r"slow: \d+ replicas for 200 requests/s \+ 30 %, [\d.]+ EUR an hour, [\d.]+ EUR per mill", first
+    )
     assert re.match(r"slow holds the SLA up to 18 arrivals/s, not at 30; there a replica gives ", second)
-    for words in ("How many of fast", "rounded up: ", "If one number were another", "load -25 %", "Results: "):
+    for words in (
+        "How many of fast",
+        "rounded up: ",
+        "If one number were another",
+        "load -25 %",
+        "Results: ",
+    ):
         assert words in answer.stdout
 
 
@@ -229,7 +237,10 @@ def test_no_level_holds_no_replicas(broken: Path, ask: Ask) -> None:
     answer = ask(broken, "--demand", "100")
     assert answer.code == 3
     first, second, *_ = answer.stdout.splitlines()
-    assert first == "mine: no number of replicas for 100 requests/s, for no level that was measured holds the SLA."
+    assert (
+        first
+        == "mine: no number of replicas for 100 requests/s, for no level that was measured holds the SLA."
+    )
     assert second == "mine does not hold the SLA: broken from 32 arrivals/s."
     plan = json.loads((broken / "capacity.json").read_text())
     assert plan["servers"][0]["fleet"]["sizing"] is None

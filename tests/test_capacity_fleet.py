@@ -77,11 +77,20 @@ def test_what_is_found_carries_what_is_asked(demand: float, goodput: float, by: 
         assume(found.for_lost_zone is not None and found.for_lost_zone > found.with_spare)
         fewer = found.replicas - 1
         left = fewer - math.ceil(fewer / by.zones)
-        assert left < math.ceil(round(found.planned_per_s / found.goodput_low_per_s, 9)), "and not one too many"
+        assert left < math.ceil(round(found.planned_per_s / found.goodput_low_per_s, 9)), (
+            "and not one too many"
+        )
 
 
-@given(st.floats(0.1, 5000), st.floats(0.1, 500), st.sampled_from([0.0, 0.1, 0.3, 1.0]), st.sampled_from([0.6, 0.75]))
-def test_the_printed_lines_can_be_recomputed(demand: float, goodput: float, growth: float, utilisation: float) -> None:
+@given(
+    st.floats(0.1, 5000),
+    st.floats(0.1, 500),
+    st.sampled_from([0.0, 0.1, 0.3, 1.0]),
+    st.sampled_from([0.6, 0.75]),
+)
+def test_the_printed_lines_can_be_recomputed(
+    demand: float, goodput: float, growth: float, utilisation: float
+) -> None:
     by = Assumptions(growth=growth, utilisation=utilisation, spare=2, zones=3)
     found = size(demand, goodput, by)
     lines = explain(found, by, "the demand, as given", "8 arrivals/s")
@@ -99,7 +108,10 @@ def test_the_printed_lines_can_be_recomputed(demand: float, goodput: float, grow
 
 def test_a_fleet_follows_one_reaction_time_behind() -> None:
     by = Assumptions(utilisation=0.5, spare=0, reaction_s=60)
-    trace = [Step(60.0 * i, arrivals, peak) for i, (arrivals, peak) in enumerate([(60, 1.0), (300, 5.0), (60, 1.0)])]
+    trace = [
+        Step(60.0 * i, arrivals, peak)
+        for i, (arrivals, peak) in enumerate([(60, 1.0), (300, 5.0), (60, 1.0)])
+    ]
     found = follow(trace, 1.0, 1.0, by)
     assert [one.needed for one in found.moments] == [2, 10, 2]
     assert [one.ready for one in found.moments] == [2, 2, 10]

@@ -51,7 +51,9 @@ def test_burstgpts_columns_are_found_by_name_and_a_failure_is_an_arrival(tmp_pat
 def test_mooncakes_milliseconds_and_their_grid_of_three_seconds(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     times = np.sort(rng.integers(0, 40, 400)) * 3000
-    rows = [f'{{"timestamp": {t}, "input_length": 700, "output_length": 50, "hash_ids": [1, 2]}}\n' for t in times]
+    rows = [
+        f'{{"timestamp": {t}, "input_length": 700, "output_length": 50, "hash_ids": [1, 2]}}\n' for t in times
+    ]
     found = read_trace(write(tmp_path, "".join(rows), "trace.jsonl"))
     assert (found.unit, found.grid_s) == ("ms", 3.0)
     assert (found.input_tokens, found.output_tokens) == (700.0, 50.0)
@@ -83,7 +85,7 @@ def test_exact_times_are_no_grid(tmp_path: Path) -> None:
         ("when,tokens\n1,2\n", "found when, tokens; expected a column timestamp"),
         ("timestamp\n1\n2\n1.5\n", "line 4: found 1.5 after 2.0, expected times that never go back"),
         (AZURE + AZURE.splitlines()[1] + "\n", "line 5: found 2023-11-16 18:15:46.6805900 after 2023-11-16"),
-        ("timestamp\n1\nsoon\n", "line 2: found timestamp = '1', expected a number or a date"),
+        ("timestamp\n1\nsoon\n", "line 3: found timestamp = soon, expected a number or a date"),
         ("timestamp\n1\n\n3,4\n", "not a table"),
         ("timestamp\n1\nnan\n3\n", "line 3: found timestamp = nan"),
         ("timestamp\n5\n5\n5\n", "found all requests at 5, expected a stretch of time"),

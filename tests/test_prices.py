@@ -32,7 +32,7 @@ def test_a_replica_costs_its_gpus(tmp_path: Path) -> None:
 
 def test_the_cost_of_tokens_by_hand(tmp_path: Path) -> None:
     price = prices(tmp_path, WHOLE).of("small")
-    # 0.8 an hour, 10 requests/s of 300 in and 100 out: 36,000 requests an hour, each worth 300 + 4 * 100 tokens
+    # 0.8 an hour, 10 requests/s of 300 in and 100 out: 36,000 an hour, each worth 300 + 4 * 100 tokens
     found = token_cost(price, 10, 300, 100)
     assert found.per_million_input == pytest.approx(0.8 / 36_000 / 700 * 1e6)
     assert found.per_million_output == pytest.approx(4 * 0.8 / 36_000 / 700 * 1e6)
@@ -54,7 +54,10 @@ def test_without_a_ratio_all_is_laid_on_the_output(tmp_path: Path) -> None:
         ("currency: EUR\nper_hour: {x: -1}\ngpu: x", "per_hour"),
         ("currency: EUR\nper_hour: {x: 1}\ngpu: x\ngpus: 3", "unknown field `gpus`"),
         ("currency: EUR\ngpu: x", "missing required field `per_hour`"),
-        ("currency: EUR\nper_hour: {x: 1}\nservers: {a: {gpu: y}}\ngpu: x", "servers: a: gpu: found y, expected x"),
+        (
+            "currency: EUR\nper_hour: {x: 1}\nservers: {a: {gpu: y}}\ngpu: x",
+            "servers: a: gpu: found y, expected x",
+        ),
         ("[", "not YAML"),
         ("", "Expected `object`"),
     ],
@@ -70,7 +73,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, text: str, said: str) -> None:
 def test_a_server_without_a_gpu_is_named(tmp_path: Path) -> None:
     found = prices(tmp_path, "currency: EUR\nper_hour: {x: 1}\nservers: {a: {gpu: x}}")
     assert found.of("a").per_hour == 1
-    with pytest.raises(PriceError, match="no gpu for b, expected the key gpu, or servers: b: gpu"):
+    with pytest.raises(PriceError, match="found no gpu for b, expected the key gpu, or servers: b: gpu"):
         found.of("b")
 
 

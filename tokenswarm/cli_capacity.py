@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 
-class Share(click.ParamType):
+class Share(click.ParamType[float]):
     """A share: 30%, "30 %" or 0.3."""
 
     name = "share"
@@ -28,24 +28,34 @@ class Share(click.ParamType):
             self.fail(f"found {value!r}, expected a share such as 30% or 0.3", param, ctx)
         if not 0 <= share <= self.most:
             hint = f"; did you mean {text}%?" if not text.endswith("%") and share > self.most else ""
-            self.fail(f"found {value!r}, expected a share between 0% and {self.most * 100:g}%{hint}", param, ctx)
+            expected = f"expected a share between 0% and {self.most * 100:g}%{hint}"
+            self.fail(f"found {value!r}, {expected}", param, ctx)
         return share
 
 
 @click.command()
 @click.argument("experiment_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
-    "--demand", required=True, metavar="NUMBER|TRACE", help="Requests/s at the peak, or a trace (.csv, .jsonl)."
+    "--demand",
+    required=True,
+    metavar="NUMBER|TRACE",
+    help="Requests/s at the peak, or a trace (.csv, .jsonl).",
 )
 @click.option("--growth", type=Share(10.0), default="0%", show_default=True, help="Growth to plan for.")
 @click.option(
-    "--utilisation", type=Share(1.0), default="70%", show_default=True, help="Of a replica's goodput, at the peak."
+    "--utilisation",
+    type=Share(1.0),
+    default="70%",
+    show_default=True,
+    help="Of a replica's goodput, at the peak.",
 )
 @click.option("--spare", type=click.IntRange(0, 1000), default=1, show_default=True, help="N + k: the k.")
 @click.option(
     "--zones", type=click.IntRange(1, 100), default=1, show_default=True, help="Of several, one may be lost."
 )
-@click.option("--prices", type=click.Path(path_type=Path), help="Price file (YAML): analysis/prices.py has the form.")
+@click.option(
+    "--prices", type=click.Path(path_type=Path), help="Price file (YAML): analysis/prices.py has the form."
+)
 @click.option(
     "--reaction-s",
     type=click.FloatRange(0, 86400, min_open=True),
@@ -54,7 +64,9 @@ class Share(click.ParamType):
     help="Until an autoscaler's new replicas answer; a trace's peak is its highest rate over so long.",
 )
 @click.option("--server", default="", help="One server of the experiment; default: all, side by side.")
-@click.option("--sla", type=click.Path(path_type=Path), help="Another SLA file (YAML) than the experiment's own.")
+@click.option(
+    "--sla", type=click.Path(path_type=Path), help="Another SLA file (YAML) than the experiment's own."
+)
 @click.option(
     "--by",
     type=click.Choice(["requests", "tokens"]),

@@ -1,4 +1,4 @@
-"""Plan a fleet from the stored runs of an experiment: nothing is measured, every number can be asked again."""
+"""Plan a fleet from the stored runs of an experiment: nothing is measured, any number can be asked again."""
 
 import csv
 import io
@@ -99,13 +99,14 @@ def _demand(asked: Question) -> capacity_plan.Demand:
     if not (math.isfinite(per_s) and per_s > 0):
         raise TokenswarmError(f"--demand: found {asked.demand}, expected more than 0 requests/s", EXIT_USAGE)
     if asked.by_tokens:
-        raise TokenswarmError("--by tokens: found a number as --demand, expected a trace with tokens", EXIT_USAGE)
+        text = "--by tokens: found a number as --demand, expected a trace with tokens"
+        raise TokenswarmError(text, EXIT_USAGE)
     return capacity_plan.number(per_s)
 
 
 def write(plan: CapacityPlan, judged: list[Judged], directory: Path) -> list[Path]:
-    """Write the plan, its charts and its page into the directory; return the files. The same data, the same bytes."""
-    from analysis import charts, page_capacity  # noqa: PLC0415 - matplotlib costs a second that --json need not wait for
+    """Write the plan, its charts and its page into the directory; the same data give the same bytes."""
+    from analysis import charts, page_capacity  # noqa: PLC0415 - matplotlib costs a second that a mistake need not
 
     text = json.dumps(plan.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     files = [verdict.write_atomically(directory / RESULT, text.encode("utf-8", "replace"))]

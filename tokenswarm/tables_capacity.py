@@ -1,4 +1,6 @@
-"""A capacity plan in the terminal: the decision first, then the curve, the way to the number, what changes it."""
+"""A capacity plan in the terminal: the decision, the curve, the way to the number, what would change it."""
+
+import math
 
 from rich.console import Console
 from rich.table import Table
@@ -6,7 +8,7 @@ from rich.text import Text
 
 from analysis.capacity import Capacity, Level
 from analysis.capacity_plan import CapacityPlan, Fleet
-from analysis.capacity_words import money, notes, number, rate, sentences
+from analysis.capacity_words import money, notes, rate, sentences
 from analysis.fleet import percent
 from tokenswarm.tables import STYLES
 
@@ -129,7 +131,7 @@ def _values(level: Level, *names: str) -> str:
     values = [level.values.get(name) for name in names]
     if all(value is None for value in values):
         return "-"
-    return " / ".join("-" if value is None else "∞" if value == float("inf") else f"{value:.1f}" for value in values)
+    return " / ".join("-" if x is None else "∞" if math.isinf(x) else f"{x:.1f}" for x in values)
 
 
 def _sensitivity(plan: CapacityPlan, console: Console) -> None:
