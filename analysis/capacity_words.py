@@ -52,18 +52,15 @@ def holds(capacity: Capacity) -> str:
     end = f", not at {above:g}" if above is not None else ", the highest that was measured"
     text = f"{capacity.server} holds the SLA up to {capacity.words(level.level)}{end}"
     if level.goodput_low_per_s:
-        text += f"; there a replica gives {rate(level)} good requests/s"
+        text += f"; there a replica gives {bounds(level)} good requests/s"
     return text + "."
 
 
-def rate(level: Level) -> str:
-    """Write a level's goodput with its bounds."""
-    if level.goodput_per_s is None:
-        return "-"
+def bounds(level: Level) -> str:
+    """Write the bounds of a level's goodput."""
     if level.goodput_low_per_s is None or level.goodput_high_per_s is None:
-        return f"{number(level.goodput_per_s)} (no valid interval)"
-    low, high = number(level.goodput_low_per_s), number(level.goodput_high_per_s)
-    return f"{number(level.goodput_per_s)} ({low} to {high})"
+        return "none" if level.goodput_per_s is not None else "-"
+    return f"{number(level.goodput_low_per_s)} to {number(level.goodput_high_per_s)}"
 
 
 def money(value: float) -> str:
@@ -112,7 +109,7 @@ def _of_demand(plan: CapacityPlan) -> Iterator[str]:
     yield _trace_read(trace)
     if trace.grid_s:
         yield (
-            f"{trace.name}: times lie on a grid of {trace.grid_s:g} s; arrivals were spread evenly in it, and "
+            f"{trace.name}: times lie on a grid of {trace.grid_s:g} s; arrivals were spread evenly in it; "
             "peaks over less cannot be told."
         )
     if trace.failed:

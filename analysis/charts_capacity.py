@@ -21,6 +21,7 @@ from .sentences import number
 from .verdict import OVERSATURATED
 
 KEY = "filled: PASS   hollow: undecided   cross: breaks the SLA   star: oversaturated   shaded: the capacity"
+REPLICAS_KEY = "dashed: always as for the peak   cross: too few for a while"
 
 HOUR_S = 3600.0
 
@@ -236,6 +237,7 @@ def draw_demand(ax: Axes, plan: CapacityPlan) -> None:
     _label_right(ax, trace.mean_per_s, "mean")
     ax.set(xlim=(0, _end(plan)), ylim=(0, max(peaks) * 1.15))
     ax.yaxis.set_major_locator(MaxNLocator(3))
+    ax.tick_params(axis="x", labelbottom=False)
     ax.set_title(f"Demand, requests/s (highest over {plan.by.reaction_s:g} s)")
 
 
@@ -257,7 +259,7 @@ def draw_replicas(ax: Axes, plan: CapacityPlan) -> None:
             linewidth=1.4,
         )
         ax.axhline(fleet.sizing.replicas, color=color, linewidth=0.9, linestyle=(0, (4, 2)))
-        _label_right(ax, fleet.sizing.replicas, f"{fleet.server}, always: {fleet.sizing.replicas}")
+        _label_right(ax, fleet.sizing.replicas, f"{fleet.server}, not autoscaled: {fleet.sizing.replicas}")
         short = [(one.start_s / _unit_s(plan), one.ready) for one in fleet.autoscaled.moments if one.short]
         if short:
             ax.plot(*zip(*short, strict=True), "x", color=color, markersize=5)
@@ -265,7 +267,7 @@ def draw_replicas(ax: Axes, plan: CapacityPlan) -> None:
     ax.set(xlim=(0, _end(plan)), ylim=(0, highest * 1.25))
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.set_xlabel("hours" if _unit_s(plan) == HOUR_S else "minutes")
-    ax.set_title("Replicas, autoscaled (dashed: always; cross: too few)")
+    ax.set_title("Replicas, autoscaled")
 
 
 def _unit_s(plan: CapacityPlan) -> float:
@@ -316,7 +318,6 @@ def draw_sensitivity(ax: Axes, plan: CapacityPlan) -> None:
             va="center",
         )
     ax.spines["left"].set_visible(False)
-    ax.set_title("Replicas if one number were another")
 
 
 def _beside(sized: Sequence[Fleet], row: int) -> str:
@@ -325,4 +326,4 @@ def _beside(sized: Sequence[Fleet], row: int) -> str:
     cost = sized[0].variants[row].per_hour
     if len(sized) == 1 and sized[0].bill and cost is not None:
         told.append(f"{money(cost)} {sized[0].bill.price.currency}/h")
-    return "   ".join(told)
+    return " · ".join(told)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from .capacity import Capacity
 from .capacity_plan import CapacityPlan, Fleet
-from .capacity_words import money, notes
+from .capacity_words import bounds, money, notes
 from .charts import (
     A4_IN,
     FAINT,
@@ -27,6 +27,7 @@ from .charts import (
 )
 from .charts_capacity import (
     KEY,
+    REPLICAS_KEY,
     draw_demand,
     draw_goodput,
     draw_latency,
@@ -38,7 +39,7 @@ from .fleet import percent
 from .page import LEFT, RIGHT, filled, header
 from .sentences import number
 
-LABELS = 0.2
+LABELS = 0.165
 """Room for what was changed, at the left of the sensitivity."""
 
 SYMBOLS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "P": "✚"}
@@ -54,7 +55,7 @@ def page_capacity(plan: CapacityPlan, judged: Sequence[Judged]) -> Figure:
         top = header(made, judged)
         top = _decision(made, plan, top)
         top = _servers(made, plan, top - 0.010)
-        top = _way(made, plan, top - 0.014)
+        top = _way(made, plan, top - 0.014) - 0.004
         bottom = _notes(made, plan)
         _charts(made, plan, top - 0.012, bottom + 0.008)
         watermark(made, judged)
@@ -69,9 +70,9 @@ def _decision(made: Figure, plan: CapacityPlan, top: float) -> float:
         count = sized[0].sizing.replicas
         word = f"{count:,} replica{'s' if count > 1 else ''}"
     elif sized:
-        word = (
-            "   ".join(f"{one.server} {one.sizing.replicas:,}" for one in sized if one.sizing) + "  replicas"
-        )
+        first, *rest = [(one.sizing.replicas, one.server) for one in sized if one.sizing]
+        others = [f"{count:,} of {server}" for count, server in rest]
+        word = ", ".join([f"{first[0]:,} replicas of {first[1]}", *others])
     elif not any(one.refuted is not None for one in plan.capacities):
         word, status = "Not decided", "INCONCLUSIVE"
     color, ink, _ = (RUNS[0][0], "white", "") if sized else STATUS[status]
@@ -83,14 +84,9 @@ def _decision(made: Figure, plan: CapacityPlan, top: float) -> float:
     text += f" + {percent(by.growth)} growth" if by.growth else ""
     text += f", {percent(by.utilisation)} utilisation, {by.spare} spare"
     text += f", one of {by.zones} zones may be lost" if by.zones > 1 else ""
-    made.text(
-        0.5 * (LEFT + RIGHT),
-        top - 0.066,
-        shortened(text, 9.5, ROOM_IN),
-        fontsize=9.5,
-        ha="center",
-        va="center",
-    )
+    size = max(7.0, min(9.5, 9.5 * ROOM_IN / width_in(text, 9.5)))
+    middle = 0.5 * (LEFT + RIGHT)
+    made.text(middle, top - 0.066, shortened(text, size, ROOM_IN), fontsize=size, ha="center", va="center")
     return top - 0.076
 
 
@@ -101,14 +97,14 @@ def _servers(made: Figure, plan: CapacityPlan, top: float) -> float:
     rules.axis("off")
     bill = next((fleet.bill for fleet in plan.fleets if fleet.bill), None)
     heads = [
-        (LEFT, "server, one replica", "left"),
-        (0.36, "replicas", "right"),
-        (0.39, "keeps the SLA", "left"),
+        (LEFT, "server", "left"),
+        (0.31, "replicas", "right"),
+        (0.62, "one replica keeps the SLA", "left"),
     ]
-    heads.append((0.70, "good requests/s (95 %)", "right"))
+    heads.append((RIGHT, "good requests/s (95 %)", "right"))
     if bill:
-        heads += [(0.81, f"{bill.price.currency} an hour", "right")]
-        heads += [(RIGHT, f"{bill.price.currency} per M output tokens", "right")]
+        heads.append((0.40, f"{bill.price.currency} an hour", "right"))
+        heads.append((0.60, f"{bill.price.currency} per M output tokens", "right"))
     for x, head, align in heads:
         made.text(x, top - 0.4 * line, head, fontsize=7.5, color=SOFT, ha=align, va="center")
     for row, (capacity, fleet) in enumerate(zip(plan.capacities, plan.fleets, strict=True)):
@@ -119,9 +115,16 @@ def _servers(made: Figure, plan: CapacityPlan, top: float) -> float:
         name = shortened(capacity.server, 9, 1.75)
         made.text(LEFT + 0.022, y, name, fontsize=9, va="center", weight="bold")
         count = f"{fleet.sizing.replicas:,}" if fleet.sizing else "none"
-        made.text(0.36, y, count, fontsize=10, weight="bold", va="center", ha="right")
-        made.text(0.39, y, shortened(_keeps(capacity), 8.5, 0.15 * A4_IN[0]), fontsize=8.5, va="center")
-        made.text(0.70, y, _goodput(capacity), fontsize=8.5, va="center", ha="right")
+        made.text(0.31, y, count, fontsize=10, weight="bold", va="center", ha="right")
+        made.text(0.62, y, shortened(_keeps(capacity), 8.5, 0.2 * A4_IN[0]), fontsize=8.5, va="center")
+        made.text(
+            RIGHT,
+            y,
+            bounds(capacity.at_highest) if capacity.at_highest else "",
+            fontsize=8.5,
+            va="center",
+            ha="right",
+        )
         _cost(made, fleet, y)
     return top - line * (len(plan.fleets) + 1)
 
@@ -133,23 +136,14 @@ def _keeps(capacity: Capacity) -> str:
     return f"up to {capacity.highest:g}{end} {capacity.unit}"
 
 
-def _goodput(capacity: Capacity) -> str:
-    level = capacity.at_highest
-    if level is None or level.goodput_per_s is None:
-        return ""
-    if level.goodput_low_per_s is None or level.goodput_high_per_s is None:
-        return f"{number(level.goodput_per_s)}, no interval"
-    return f"{number(level.goodput_low_per_s)} to {number(level.goodput_high_per_s)}"
-
-
 def _cost(made: Figure, fleet: Fleet, y: float) -> None:
     if not fleet.bill:
         return
-    made.text(0.81, y, money(fleet.bill.per_hour), fontsize=8.5, va="center", ha="right")
+    made.text(0.40, y, money(fleet.bill.per_hour), fontsize=8.5, va="center", ha="right")
     if fleet.bill.at_capacity and fleet.bill.at_utilisation:
         both = (fleet.bill.at_utilisation, fleet.bill.at_capacity)
         text = f"{money(both[0].per_million_output)}  ({money(both[1].per_million_output)} at capacity)"
-        made.text(RIGHT, y, text, fontsize=8.5, va="center", ha="right")
+        made.text(0.60, y, text, fontsize=8.5, va="center", ha="right")
 
 
 WAYS = 2
@@ -178,23 +172,27 @@ def _way(made: Figure, plan: CapacityPlan, top: float) -> float:
 
 def _charts(made: Figure, plan: CapacityPlan, top: float, bottom: float) -> None:
     """Share the room between the curves and, below, what a change or the trace does."""
-    made.text(RIGHT, bottom, KEY, fontsize=6.5, color=SOFT, ha="right", va="bottom")
+    key = f"{KEY}   {REPLICAS_KEY}" if plan.demand.trace else KEY
+    made.text(RIGHT, bottom, key, fontsize=6.5, color=SOFT, ha="right", va="bottom")
     bottom += 0.012
     gap = 0.075
-    high = (top - bottom - gap - 0.045) / 2
+    names = 0.012 if len(plan.capacities) > 1 else 0.0
+    high = (top - bottom - gap - names - 0.045) / 2
     left, width = LEFT + 0.03, 0.395
-    upper, lower = top - 0.018 - high, bottom + 0.03
+    upper, lower = top - 0.018 - names - high, bottom + 0.03
     _legend(made, plan, top)
     draw_latency(made.add_axes((left, upper, width, high)), plan, "ttft")
     draw_goodput(made.add_axes((RIGHT - width, upper, width, high)), plan)
     if any(fleet.variants for fleet in plan.fleets):
-        beside = max(0.12, 0.045 * len(plan.fleets))  # for the counts
+        beside = 0.115 if len(plan.fleets) == 1 else 0.02 + 0.035 * len(plan.fleets)  # for the counts
         across = (LEFT + LABELS, lower, left + width - LEFT - LABELS - beside, high)
         draw_sensitivity(made.add_axes(across), plan)
+        title = "Replicas if one number were another"
+        made.text(LEFT, lower + high + 0.0075, title, fontsize=10, weight="bold", va="bottom")
     if plan.demand.trace:
         third = high * 0.3
         draw_demand(made.add_axes((RIGHT - width, lower + high - third, width, third)), plan)
-        draw_replicas(made.add_axes((RIGHT - width, lower, width, high - third - 0.03)), plan)
+        draw_replicas(made.add_axes((RIGHT - width, lower, width, high - third - 0.035)), plan)
     else:
         draw_latency(made.add_axes((RIGHT - width, lower, width, high)), plan, "itl")
 

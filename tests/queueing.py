@@ -27,8 +27,8 @@ SLA_YAML = "name: first token\nobjectives:\n  - ttft p95 < 100 ms\n  - error_rat
 class Queue:
     """`channels` servers of a mean holding time (s); the highest stable rate is their ratio."""
 
-    channels: int = 8
-    holding_s: float = 0.2
+    channels: int = 2
+    holding_s: float = 0.05
 
     def late_share(self, rate_per_s: float, limit_ms: float) -> float:
         """Return the share of requests whose first token comes later than a limit (Erlang C)."""

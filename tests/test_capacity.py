@@ -21,7 +21,7 @@ from tests.queueing import SLA_YAML, Queue, write_experiment
 from tests.run_directories import change_meta
 
 FIRST = parse(SLA_YAML, "test")
-LEVELS = (12, 16, 20, 28, 36)
+LEVELS = (6, 8, 10, 20, 28)
 
 
 def judged_of(folder: Path, sla: Sla = FIRST) -> list[Judged]:
@@ -40,7 +40,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> list[Judged]:
 def test_the_interval_encloses_the_capacity_that_erlang_gives(swept: list[Judged]) -> None:
     (found,) = measure(swept, FIRST)
     truth = Queue().capacity_per_s(100, 0.05)
-    assert 20 < truth < 28, "else the levels are badly chosen"
+    assert 10 < truth < 20, "else the levels are badly chosen"
     assert found.highest is not None
     assert found.refuted is not None
     assert found.highest < truth < found.refuted
@@ -61,37 +61,39 @@ def test_the_goodput_bounds_hold_the_truth_at_every_level(swept: list[Judged]) -
 
 
 def test_the_lower_bound_is_below_the_truth_in_95_of_100_runs(tmp_path: Path) -> None:
-    truth = 16 * (1 - Queue().late_share(16, 100))
+    truth = 12 * (1 - Queue().late_share(12, 100))
     below = 0
-    for seed in range(40):
-        folder = write_experiment(tmp_path / str(seed), [16], seconds=25, seed=seed * 7919, warmup_s=2)
+    for seed in range(30):
+        folder = write_experiment(tmp_path / str(seed), [12], seconds=40, seed=seed * 7919, warmup_s=2)
         (found,) = measure(judged_of(folder), FIRST)
-        below += (found.levels[0].goodput_low_per_s or 0) <= truth
-    assert below >= 34  # of 40 at 95 %, three standard errors below the mean of 38 is 33.9
+        low = found.levels[0].goodput_low_per_s
+        assert low is not None
+        below += low <= truth
+    assert below >= 25  # of 30 at 95 %: the mean is 28.5, three standard errors below it 24.9
 
 
 def test_blocks_are_pooled_and_their_differences_widen_the_interval(tmp_path: Path) -> None:
-    alike = write_experiment(tmp_path / "alike", [16], blocks=3)
+    alike = write_experiment(tmp_path / "alike", [10], blocks=3)
     (found,) = measure(judged_of(alike), FIRST)
     (level,) = found.levels
     assert level.runs == 3
-    assert level.n == pytest.approx(3 * 55 * 16, rel=0.1)
+    assert level.n == pytest.approx(3 * 55 * 10, rel=0.1)
     apart = tmp_path / "apart"
-    for block, channels in enumerate((8, 5, 4), 1):
-        write_experiment(apart / str(block), [16], servers=[("mine", Queue(channels=channels))])
-        path = apart / str(block) / "mine-16-1"
+    for block, channels in enumerate((2, 1, 2), 1):
+        write_experiment(apart / str(block), [10], servers=[("mine", Queue(channels=channels))])
+        path = apart / str(block) / "mine-10-1"
         change_meta(path, {"experiment": {"block": block}})
-    judged = [(run, judge(run, FIRST)) for run in map(load, sorted(apart.glob("*/mine-16-1")))]
+    judged = [(run, judge(run, FIRST)) for run in map(load, sorted(apart.glob("*/mine-10-1")))]
     (other,) = measure(judged, FIRST)
     wide = (other.levels[0].goodput_high_per_s or 0) - (other.levels[0].goodput_low_per_s or 0)
     narrow = (level.goodput_high_per_s or 0) - (level.goodput_low_per_s or 0)
     assert wide > 5 * narrow
-    assert {verdict.status for _, verdict in judged} == {PASS, INCONCLUSIVE}
-    assert other.levels[0].status == INCONCLUSIVE, "the worst of its runs"
+    assert {verdict.status for _, verdict in judged} == {PASS, FAIL}
+    assert other.levels[0].status == FAIL, "the worst of its runs"
 
 
 def test_percentiles_are_of_all_values_together(tmp_path: Path) -> None:
-    folder = write_experiment(tmp_path, [16], blocks=2)
+    folder = write_experiment(tmp_path, [10], blocks=2)
     judged = judged_of(folder)
     (found,) = measure(judged, FIRST)
     values = np.concatenate(

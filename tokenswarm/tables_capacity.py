@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.capacity import Capacity, Level
+from analysis.capacity import Capacity
 from analysis.capacity_plan import CapacityPlan, Fleet
-from analysis.capacity_words import money, notes, rate, sentences
+from analysis.capacity_words import bounds, money, notes, sentences
 from analysis.fleet import percent
 from tokenswarm.tables import STYLES
 
@@ -107,31 +107,30 @@ def _per_input(fleet: Fleet) -> str:
     return money(cost.per_million_input) if cost and cost.per_million_input else "-"
 
 
+COLUMNS = ("ttft p50", "ttft p95", "ttft p99", "itl p99")
+
+
 def _curve(capacity: Capacity, console: Console) -> None:
     """Print a line for each level: what became of it, goodput, throughput, latencies."""
-    table = Table(title=f"{capacity.server}, one replica", title_justify="left", title_style="bold")
-    table.add_column(capacity.unit, justify="right")
-    table.add_column("verdict")
-    for head in ("good requests/s (95 %)", "tokens/s", "TTFT p50 / p95 / p99, ms", "ITL p50 / p99, ms"):
+    title = f"{capacity.server}, one replica, by load in {capacity.unit}"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("load", justify="right")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("good requests/s, 95 %", justify="right", min_width=12)
+    for head in ("tokens/s", "TTFT p50", "p95", "p99, ms", "ITL p99"):
         table.add_column(head, justify="right")
     for level in capacity.levels:
+        status = Text(level.status, style=STYLES[level.status])
+        values = [_ms(level.values.get(name)) for name in COLUMNS]
         tokens = "-" if level.output_tokens_per_s is None else f"{level.output_tokens_per_s:,.0f}"
-        table.add_row(
-            f"{level.level:g}",
-            Text(level.status, style=STYLES[level.status]),
-            rate(level),
-            tokens,
-            _values(level, "ttft p50", "ttft p95", "ttft p99"),
-            _values(level, "itl p50", "itl p99"),
-        )
+        table.add_row(f"{level.level:g}", status, bounds(level), tokens, *values)
     console.print(table)
 
 
-def _values(level: Level, *names: str) -> str:
-    values = [level.values.get(name) for name in names]
-    if all(value is None for value in values):
+def _ms(value: float | None) -> str:
+    if value is None:
         return "-"
-    return " / ".join("-" if x is None else "∞" if math.isinf(x) else f"{x:.1f}" for x in values)
+    return "∞" if math.isinf(value) else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def _sensitivity(plan: CapacityPlan, console: Console) -> None:
