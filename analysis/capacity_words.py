@@ -135,6 +135,8 @@ def _of_server(plan: CapacityPlan, capacity: Capacity, fleet: Fleet) -> Iterator
     level = capacity.at_highest
     if len(capacity.levels) == 1:
         yield "one level was measured: where it breaks is not known" if level else "one level was measured"
+    elif capacity.refuted == capacity.levels[0].level:
+        yield f"lower levels than {capacity.words(capacity.levels[0].level)} were not measured: look there"
     elif level and capacity.refuted is None:
         yield f"no level broke the SLA: the limit lies above {capacity.words(capacity.levels[-1].level)}"
     if capacity.undecided:

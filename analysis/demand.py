@@ -214,8 +214,9 @@ def _spread(at_s: FloatArray, grid_s: float) -> FloatArray:
     """Put the m arrivals of a grid's point at (k + 1/2) / m of the step that begins there."""
     _, first, count = np.unique(at_s, return_index=True, return_counts=True)
     within = (np.arange(len(at_s)) - np.repeat(first, count) + 0.5) / np.repeat(count, count)
-    spread: FloatArray = np.round(at_s / grid_s) * grid_s + within * grid_s
-    return spread - spread[0]
+    spread = np.round(at_s / grid_s) * grid_s + within * grid_s
+    from_first: FloatArray = spread - spread[0]
+    return from_first
 
 
 def _tokens(

@@ -65,7 +65,7 @@ def page_capacity(plan: CapacityPlan, judged: Sequence[Judged]) -> Figure:
 def _decision(made: Figure, plan: CapacityPlan, top: float) -> float:
     """Fill a box with the number that decides, and say what it is for."""
     sized = [fleet for fleet in plan.fleets if fleet.sizing]
-    word, status = "No load holds the SLA", "FAIL"
+    word, status = "No measured load holds the SLA", "FAIL"
     if len(sized) == 1 and sized[0].sizing:
         count = sized[0].sizing.replicas
         word = f"{count:,} replica{'s' if count > 1 else ''}"
@@ -194,7 +194,8 @@ def _charts(made: Figure, plan: CapacityPlan, top: float, bottom: float) -> None
         draw_demand(made.add_axes((RIGHT - width, lower + high - third, width, third)), plan)
         draw_replicas(made.add_axes((RIGHT - width, lower, width, high - third - 0.035)), plan)
     else:
-        draw_latency(made.add_axes((RIGHT - width, lower, width, high)), plan, "itl")
+        at = RIGHT - width if any(fleet.variants for fleet in plan.fleets) else left
+        draw_latency(made.add_axes((at, lower, width, high)), plan, "itl")
 
 
 def _legend(made: Figure, plan: CapacityPlan, top: float) -> None:

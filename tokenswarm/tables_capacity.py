@@ -20,7 +20,7 @@ def show(plan: CapacityPlan, console: Console) -> None:
         console.print(Text(sentence, style="bold" if first else ""), soft_wrap=True)
     _summary(plan, console)
     for capacity in plan.capacities:
-        _curve(capacity, console)
+        _curve(capacity, console, simulated=plan.simulated)
     for fleet in plan.fleets:
         if fleet.lines:
             console.print(Text(f"How many of {fleet.server}"), style="bold")
@@ -39,7 +39,7 @@ def _summary(plan: CapacityPlan, console: Console) -> None:
     table = Table(title=f"Fleet, SLA {plan.sla}", title_justify="left", title_style="bold")
     table.add_column("for " + plan.demand.words)
     for fleet in plan.fleets:
-        table.add_column(fleet.server + ("  (SIMULATED)" if plan.simulated else ""), justify="right")
+        table.add_column(fleet.server, justify="right")
     for label, cells in rows:
         table.add_row(label, *cells)
     console.print(table)
@@ -110,14 +110,16 @@ def _per_input(fleet: Fleet) -> str:
 COLUMNS = ("ttft p50", "ttft p95", "ttft p99", "itl p99")
 
 
-def _curve(capacity: Capacity, console: Console) -> None:
+def _curve(capacity: Capacity, console: Console, *, simulated: bool) -> None:
     """Print a line for each level: what became of it, goodput, throughput, latencies."""
-    title = f"{capacity.server}, one replica, by load in {capacity.unit}"
+    title = f"{capacity.server}, one replica, by load in {capacity.unit}, times in ms" + (
+        "  (SIMULATED)" if simulated else ""
+    )
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("load", justify="right")
     table.add_column("verdict", no_wrap=True)
     table.add_column("good requests/s, 95 %", justify="right", min_width=12)
-    for head in ("tokens/s", "TTFT p50", "p95", "p99, ms", "ITL p99"):
+    for head in ("tokens/s", "TTFT p50", "p95", "p99", "ITL p99"):
         table.add_column(head, justify="right")
     for level in capacity.levels:
         status = Text(level.status, style=STYLES[level.status])
