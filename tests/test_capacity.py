@@ -63,13 +63,14 @@ def test_the_goodput_bounds_hold_the_truth_at_every_level(swept: list[Judged]) -
 def test_the_lower_bound_is_below_the_truth_in_95_of_100_runs(tmp_path: Path) -> None:
     truth = 12 * (1 - Queue().late_share(12, 100))
     below = 0
-    for seed in range(30):
-        folder = write_experiment(tmp_path / str(seed), [12], seconds=40, seed=seed * 7919, warmup_s=2)
+    for seed in range(25):
+        folder = write_experiment(tmp_path / str(seed), [12], seconds=90, seed=seed * 7919, warmup_s=2)
         (found,) = measure(judged_of(folder), FIRST)
         low = found.levels[0].goodput_low_per_s
         assert low is not None
         below += low <= truth
-    assert below >= 25  # of 30 at 95 %: the mean is 28.5, three standard errors below it 24.9
+    print(f"{below} of 25 lower bounds lie below the true goodput")
+    assert below >= 21  # of 25 at 95 %: the mean is 23.75, three standard errors below it 20.5
 
 
 def test_blocks_are_pooled_and_their_differences_widen_the_interval(tmp_path: Path) -> None:
@@ -88,8 +89,9 @@ def test_blocks_are_pooled_and_their_differences_widen_the_interval(tmp_path: Pa
     wide = (other.levels[0].goodput_high_per_s or 0) - (other.levels[0].goodput_low_per_s or 0)
     narrow = (level.goodput_high_per_s or 0) - (level.goodput_low_per_s or 0)
     assert wide > 5 * narrow
-    assert {verdict.status for _, verdict in judged} == {PASS, FAIL}
-    assert other.levels[0].status == FAIL, "the worst of its runs"
+    statuses = {verdict.status for _, verdict in judged}
+    assert statuses == {PASS, INCONCLUSIVE}, "one channel makes neighbours too alike to decide"
+    assert other.levels[0].status == INCONCLUSIVE, "the worst of its runs"
 
 
 def test_percentiles_are_of_all_values_together(tmp_path: Path) -> None:
