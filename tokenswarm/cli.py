@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tokenswarm import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
+from tokenswarm.cli_capacity import capacity
 from tokenswarm.cli_serving import install, offline, quality, quantize, serve
 
 EXIT_HELP = """
@@ -40,6 +41,7 @@ def cli() -> None:
     tokenswarm demo                  see it work: two simulated servers, a verdict, a report
     tokenswarm run experiment.yaml   measure servers of your own (docs: tokenswarm run --help)
     tokenswarm verdict RUN_DIR       judge a run again, by another SLA
+    tokenswarm capacity DIR          how many replicas a demand needs, from an experiment's runs
     tokenswarm probe URL             ten quick requests: does it answer, and how fast
     tokenswarm calibrate             what this machine's instrument is worth
     tokenswarm install vllm          an engine, in an environment of its own
@@ -237,6 +239,7 @@ cli.add_command(install)
 cli.add_command(quantize)
 cli.add_command(quality)
 cli.add_command(offline)
+cli.add_command(capacity)
 
 
 def main() -> None:

@@ -1,0 +1,342 @@
+"""What one replica carries: its curve over the levels of load that were measured, and what follows from it.
+
+A level is an offered load: arrivals a second (open loop) or users (closed loop). Runs of several blocks at
+one level are pooled as counts. A run that is INVALID proves nothing and is left out. Goodput is the rate of
+the requests that succeeded and kept every limit that one request can keep.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .evidence import Evidence
+from .histogram import Histogram
+from .objective import FAIL, PASS, ObjectiveResult, judge_whole
+from .reading import LATENCIES, Place, metrics, place
+from .rundir import Run
+from .samples import Gaps, rank_quantile
+from .sla import POOLED_METRICS, Goodput, Latency, Limit, Sla
+from .statistics import BATCH_TAU, BATCHES, CONFIDENCE, mean_bounds, share_bounds
+from .verdict import INVALID, OVERSATURATED, SEVERITY, Verdict
+
+Judged = tuple[Run, Verdict]
+
+Decided = Mapping[tuple[str, float], str]
+"""(server, level) -> verdict."""
+
+UNITS = {"closed": "users", "open": "arrivals/s"}
+
+BROKEN = (FAIL, OVERSATURATED)
+"""A level with one of these was shown not to keep the SLA."""
+
+PERCENTILES = ("ttft p50", "ttft p95", "ttft p99", "itl p50", "itl p99")
+
+ALLOWED_BAD = 0.05
+"""Where dependence is looked for if the SLA has no goodput objective that says how many may miss."""
+
+LEAST_BEND = 0.2
+"""A curve that lies nowhere this far (of its own range) below its chord has no knee worth a mark."""
+
+
+class CapacityError(ValueError):
+    """Runs that have no capacity in common: says what was found and what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What a server did at one level of load, over its runs.
+
+    `goodput_per_s` is the observed rate of good requests; the bounds are one-sided at 95 %. `values` are in
+    ms, by metric. None stands for what cannot be said: nothing of an INVALID level, no percentiles of an
+    OVERSATURATED one.
+    """
+
+    level: float
+    status: str  # the worst of its runs that are not INVALID, or a load search's
+    reason: str
+    runs: int
+    left_out: int  # INVALID runs beside them
+    n: int
+    n_eff: float | None
+    good_share: float | None
+    goodput_per_s: float | None
+    goodput_low_per_s: float | None
+    goodput_high_per_s: float | None
+    requests_per_s: float | None
+    output_tokens_per_s: float | None
+    input_tokens: float | None  # of an ok request, on average
+    output_tokens: float | None
+    values: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """A server's levels, rising, and the interval that its capacity lies in: from `highest` to `refuted`.
+
+    `highest` is the highest level that PASSes with none below it shown to break the SLA; `refuted` the
+    lowest one that was shown to break it. None: there is no such level among those measured.
+    """
+
+    server: str
+    loop: str
+    unit: str
+    levels: tuple[Level, ...]
+    highest: float | None
+    refuted: float | None
+    undecided: tuple[float, ...]  # levels between the two that say neither
+    undecided_below: tuple[float, ...]  # levels under `highest` that say neither: too short, not too slow
+    contradicting: tuple[float, ...]  # levels that PASS above `refuted`
+    knee: float | None  # where TTFT p95 bends: an annotation, never a decision
+    collapse: float | None  # the level from which goodput is below its best by more than chance
+    limits_ms: Mapping[str, float]  # the SLA's, by metric
+    good: tuple[str, ...]  # what a good request keeps, in words
+
+    @property
+    def at_highest(self) -> Level | None:
+        """The level that a plan stands on."""
+        return next((one for one in self.levels if one.level == self.highest), None)
+
+    def words(self, level: float) -> str:
+        """Write a level with its unit: 8 arrivals/s, 1 user."""
+        unit = self.unit.removesuffix("s") if level == 1 and self.unit == "users" else self.unit
+        return f"{level:g} {unit}"
+
+
+def measure(judged: Sequence[Judged], sla: Sla, decided: Decided | None = None) -> tuple[Capacity, ...]:
+    """Return the capacity of each server, in the order of the runs.
+
+    `decided` has the verdicts that a load search gave on all runs of a level together; elsewhere a level has
+    the worst verdict of its runs.
+
+    Raises CapacityError for runs of both kinds of loop, ComparisonError for a run that no experiment placed.
+    """
+    loops = {verdict.loop: run.path for run, verdict in judged}
+    if len(loops) > 1:
+        where = " and ".join(f"{loop} in {path}" for loop, path in sorted(loops.items()))
+        raise CapacityError(f"found loops of two kinds ({where}), expected one: they have no unit in common")
+    placed: dict[str, dict[float, list[Judged]]] = {}
+    for one in judged:
+        at: Place = place(one[0])
+        placed.setdefault(at.server, {}).setdefault(at.level, []).append(one)
+    wanted = good_request(sla)
+    return tuple(_capacity(server, levels, wanted, decided or {}) for server, levels in placed.items())
+
+
+def good_request(sla: Sla) -> Goodput:
+    """Return what makes one request good, as an objective.
+
+    Where the SLA has goodput objectives, all of their limits; else, for each metric with one value per
+    request, the limit of its highest percentile. Pooled gaps and means belong to no single request: they
+    decide which level holds, not which request is good. So do limits for one scenario.
+    """
+    objectives = [one for one in sla.objectives if one.scope.scenario is None]
+    own = [objective for objective in objectives if isinstance(objective, Goodput)]
+    if own:
+        limits = tuple(dict.fromkeys(limit for objective in own for limit in objective.limits))
+        return Goodput("goodput", limits, min(objective.allowed_share for objective in own))
+    highest: dict[str, tuple[float, Limit]] = {}
+    for objective in objectives:
+        if not isinstance(objective, Latency) or objective.percentile is None:
+            continue
+        metric = objective.limit.metric
+        if metric in POOLED_METRICS or metric == "dispatch_lag":
+            continue
+        if metric not in highest or objective.percentile > highest[metric][0]:
+            highest[metric] = (objective.percentile, objective.limit)
+    return Goodput("goodput", tuple(limit for _, limit in highest.values()), ALLOWED_BAD)
+
+
+def _capacity(
+    server: str, levels: Mapping[float, Sequence[Judged]], wanted: Goodput, decided: Decided
+) -> Capacity:
+    verdicts = [verdict for own in levels.values() for _, verdict in own]
+    names, limits_ms = metrics(verdicts)
+    shown = [name for name in names if name in limits_ms or name in (*PERCENTILES, *LATENCIES)]
+    made = [_level(at, levels[at], wanted, [*PERCENTILES, *shown]) for at in sorted(levels)]
+    for i, one in enumerate(made):
+        status = decided.get((server, one.level), one.status)
+        if status != one.status:
+            made[i] = replace(one, status=status, reason=f"{status} over all runs, by the load search")
+    refuted = next((one.level for one in made if one.status in BROKEN), None)
+    top = math.inf if refuted is None else refuted
+    passed = [one.level for one in made if one.status == PASS]
+    highest = max((level for level in passed if level < top), default=None)
+    bottom = -math.inf if highest is None else highest
+    neither = [one.level for one in made if one.status != PASS and one.status not in BROKEN]
+    return Capacity(
+        server=server,
+        loop=verdicts[0].loop,
+        unit=UNITS.get(verdicts[0].loop, "load"),
+        levels=tuple(made),
+        highest=highest,
+        refuted=refuted,
+        undecided=tuple(level for level in neither if bottom < level < top),
+        undecided_below=tuple(level for level in neither if level < bottom),
+        contradicting=tuple(level for level in passed if level > top),
+        knee=knee([(one.level, one.values.get("ttft p95")) for one in made]),
+        collapse=collapse(made),
+        limits_ms=limits_ms,
+        good=("success", *(_words(limit) for limit in wanted.limits)),
+    )
+
+
+def _words(limit: Limit) -> str:
+    return f"{limit.metric} {'<' if limit.strict else '<='} {limit.limit_ns / 1e6:g} ms"
+
+
+def _level(at: float, own: Sequence[Judged], wanted: Goodput, names: Sequence[str]) -> Level:
+    believed = [one for one in own if one[1].status != INVALID]
+    verdict = min((verdict for _, verdict in believed or own), key=lambda one: SEVERITY.index(one.status))
+    evidences = [Evidence(run) for run, _ in believed]
+    results = [judge_whole(evidence, wanted) for evidence in evidences]
+    results = [result for result in results if result.n]
+    open_rate = at if verdict.loop == "open" else None
+    observed, low, high = _goodput(evidences, results, open_rate)
+    seconds = sum(evidence.window_s for evidence in evidences)
+    n = sum(len(evidence.frame) for evidence in evidences)
+    tokens = _tokens(evidences)
+    percentiles = verdict.status not in (INVALID, OVERSATURATED)
+    return Level(
+        level=at,
+        status=verdict.status,
+        reason=verdict.reasons[0],
+        runs=len(believed),
+        left_out=len(own) - len(believed),
+        n=n,
+        n_eff=sum(result.n_eff or 0.0 for result in results) if results else None,
+        good_share=_good_share(results) if results else None,
+        goodput_per_s=observed,
+        goodput_low_per_s=low,
+        goodput_high_per_s=high,
+        requests_per_s=n / seconds if seconds else None,
+        output_tokens_per_s=tokens["output_tokens"][0] / seconds if seconds else None,
+        input_tokens=_mean(*tokens["prompt_tokens"]),
+        output_tokens=_mean(*tokens["output_tokens"]),
+        values={name: _value(evidences, name) for name in dict.fromkeys(names)} if percentiles else {},
+    )
+
+
+def _good_share(results: Sequence[ObjectiveResult]) -> float:
+    return 1 - sum(result.bad or 0 for result in results) / sum(result.n for result in results)
+
+
+def _goodput(
+    evidences: Sequence[Evidence], results: Sequence[ObjectiveResult], open_rate: float | None
+) -> tuple[float | None, float | None, float | None]:
+    """Return the goodput that was observed and its bounds (requests/s).
+
+    The share of good requests times the rate. In an open loop the rate is the one that was scheduled; in a
+    closed one it is measured, too, and has bounds of its own by batch means. Runs are pooled as effective
+    counts; where there are several, Student's t over runs is taken instead on the side where it is wider,
+    for runs may differ by more than their requests tell.
+    """
+    if not results:
+        return None, None, None
+    rates = [open_rate or _rate(evidence) for evidence in evidences if len(evidence.frame)]
+    rate = sum(rates) / len(rates)
+    observed = rate * _good_share(results)
+    n_eff = sum(result.n_eff or 0.0 for result in results)
+    if n_eff < BATCHES * BATCH_TAU:
+        return observed, None, None
+    worth = [(result.n_eff or 0.0) / result.n for result in results]
+    bad = sum((result.bad or 0) * one for result, one in zip(results, worth, strict=True))
+    doubtful = sum(result.undecided * one for result, one in zip(results, worth, strict=True))
+    least_bad, most_bad = share_bounds(bad, bad + doubtful, n_eff)
+    slowest, fastest = (rate, rate) if open_rate else _rate_bounds(evidences)
+    low, high = slowest * (1 - most_bad), fastest * (1 - least_bad)
+    runs = [_good_share([result]) * one for result, one in zip(results, rates, strict=True)]
+    half = _half_width(runs)
+    return observed, max(0.0, min(low, observed - half)), max(high, observed + half)
+
+
+def _rate(evidence: Evidence) -> float:
+    return len(evidence.frame) / evidence.window_s if evidence.window_s else 0.0
+
+
+def _rate_bounds(evidences: Sequence[Evidence]) -> tuple[float, float]:
+    """Return bounds on the requests a second of closed loops, from whole seconds in the order of the runs."""
+    counts = []
+    for evidence in evidences:
+        seconds = (evidence.frame.due_unix_ns // 10**9).to_numpy()
+        whole = seconds[np.isin(seconds, evidence.whole_s)]
+        counts.append(np.bincount(whole - evidence.whole_s.start, minlength=len(evidence.whole_s)))
+    every = np.concatenate(counts)
+    if len(every) < BATCHES:
+        return 0.0, math.inf
+    low, high = mean_bounds(every, np.ones(len(every)))
+    return max(0.0, low), high
+
+
+def _half_width(values: Sequence[float]) -> float:
+    """Return how far a one-sided 95 % bound on a mean over runs lies from it; 0 for a single run."""
+    from scipy.special import stdtrit  # noqa: PLC0415 - costs 0.1 s that only a judge needs
+
+    if len(values) < 2:
+        return 0.0
+    deviation = float(np.std(values, ddof=1))
+    return float(stdtrit(len(values) - 1, CONFIDENCE)) * deviation / math.sqrt(len(values))
+
+
+def _tokens(evidences: Sequence[Evidence]) -> dict[str, tuple[float, int]]:
+    """Return the sum of the ok requests' tokens and how many requests say theirs, by column."""
+    found: dict[str, tuple[float, int]] = {}
+    for name in ("prompt_tokens", "output_tokens"):
+        known: list[Any] = [one.frame[one.frame.outcome == "ok"][name].dropna() for one in evidences]
+        found[name] = sum(float(one.sum()) for one in known), sum(len(one) for one in known)
+    return found
+
+
+def _mean(total: float, count: int) -> float | None:
+    return total / count if count else None
+
+
+def _value(evidences: Sequence[Evidence], metric: str) -> float | None:
+    """Return a percentile (ms) of all runs' values together; None below one value beyond it."""
+    name, _, percentile = metric.partition(" p")
+    q = float(percentile) / 100
+    if name in POOLED_METRICS:
+        every = [evidence.gaps(name) for evidence in evidences]
+        pooled = Histogram()
+        for one in every:
+            pooled.merge(one.pooled)
+        gaps = Gaps((), pooled, sum(one.failed for one in every))
+        return gaps.quantile(q) / 1e6 if pooled.count and round(gaps.n * (1 - q), 9) >= 1 else None
+    values = np.concatenate([evidence.sample(name).worst() for evidence in evidences])
+    return rank_quantile(values, q) / 1e6 if round(len(values) * (1 - q), 9) >= 1 else None
+
+
+def knee(curve: Sequence[tuple[float, float | None]]) -> float | None:
+    """Return the level at which a rising curve lies deepest below its chord; None where it hardly bends.
+
+    Both axes are scaled to their range, as in Kneedle (Satopää et al. 2011); so the knee depends on which
+    levels were measured, and marks a place to look at.
+    """
+    known = [(level, value) for level, value in curve if value is not None and math.isfinite(value)]
+    if len(known) < 4:
+        return None
+    x, y = (np.array(axis, dtype=np.float64) for axis in zip(*known, strict=True))
+    if y[-1] <= y[0]:
+        return None
+    below = (x - x[0]) / (x[-1] - x[0]) - (y - y[0]) / (y[-1] - y[0])
+    deepest = int(below.argmax())
+    return float(x[deepest]) if below[deepest] >= LEAST_BEND else None
+
+
+def collapse(levels: Sequence[Level]) -> float | None:
+    """Return the lowest level above the best goodput at which goodput is lower by more than chance.
+
+    Its upper bound lies below the best one's lower bound. An OVERSATURATED level has often no bounds, and
+    its goodput falls on as long as the load lasts: there what was observed is enough.
+    """
+    bounded = [one for one in levels if one.goodput_low_per_s is not None]
+    if not bounded:
+        return None
+    best = max(bounded, key=lambda one: one.goodput_low_per_s or 0.0)
+    for one in levels:
+        high = one.goodput_per_s if one.status == OVERSATURATED else one.goodput_high_per_s
+        if one.level > best.level and high is not None and high < (best.goodput_low_per_s or 0.0):
+            return one.level
+    return None
