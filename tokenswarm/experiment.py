@@ -27,12 +27,14 @@ The file (YAML; every key but `servers` may be left out):
       prompt_words: 40-160
       max_tokens: 64
       options: []             # further options of the locustfile, such as [--ignore-eos]
+    margin: 5 %               # a difference from the baseline that is smaller is none
     sla: sla.yaml             # a file beside this one, or the SLA itself (name, objectives, quality)
 
 An SLA with a `quality` list has each server asked for its answers, too, after its first run, and each but
 the first is judged against the first.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -110,6 +112,11 @@ class Experiment(msgspec.Struct, forbid_unknown_fields=True):
     load: Load = msgspec.field(default_factory=Load)
     workload: Workload = msgspec.field(default_factory=Workload)
     sla: str | InlineSla = ""
+    margin: str = ""  # 5 % where it is not given
+
+    def margin_share(self) -> float | None:
+        """Return the margin as a share, if there is one of its own; raises TokenswarmError."""
+        return percentage(self.margin, "margin") if self.margin else None
 
 
 class Run(NamedTuple):
@@ -132,6 +139,10 @@ def read(path: Path) -> Experiment:
         raise TokenswarmError(f"{path}: not YAML ({' '.join(str(error).split())})", EXIT_USAGE) from None
     except msgspec.ValidationError as error:
         raise TokenswarmError(f"{path}: {error}", EXIT_USAGE) from None
+    try:
+        experiment.margin_share()
+    except TokenswarmError as error:
+        raise TokenswarmError(f"{path}: {error}", EXIT_USAGE) from None
     if experiment.profiles:
         experiment.profiles = str(path.parent / experiment.profiles)
     for number, server in enumerate(experiment.servers, 1):
@@ -147,6 +158,15 @@ def read(path: Path) -> Experiment:
         if len(set(found)) < len(found):
             raise TokenswarmError(f"{path}: {what} twice in {found}", EXIT_USAGE)
     return experiment
+
+
+def percentage(text: str, name: str) -> float:
+    """Return what "5 %" means as a share between 0 and 1; raises TokenswarmError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
+    share = float(match[1]) / 100 if match else 0.0
+    if not 0 < share < 1:
+        raise TokenswarmError(f"{name}: found {text!r}, expected a percentage such as 5 %", EXIT_USAGE)
+    return share
 
 
 def _check(server: Server, experiment: Experiment) -> None:

@@ -139,6 +139,9 @@ def _keep_facts(experiment: Experiment, run: Run, up: Up, directory: Path) -> No
         "level": run.level,
         "block": run.block,
     }
+    margin = experiment.margin_share()
+    if margin is not None:
+        meta["experiment"]["margin"] = margin
     if up.facts is not None:
         meta["server"] = up.facts | {"ended": up.ended()}
     draft = file.with_suffix(".json.part")
