@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tokenswarm import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
+from tokenswarm.cli_comparing import compare
 from tokenswarm.cli_serving import install, offline, quality, quantize, serve
 
 EXIT_HELP = """
@@ -40,6 +41,7 @@ def cli() -> None:
     tokenswarm demo                  see it work: two simulated servers, a verdict, a report
     tokenswarm run experiment.yaml   measure servers of your own (docs: tokenswarm run --help)
     tokenswarm verdict RUN_DIR       judge a run again, by another SLA
+    tokenswarm compare DIR DIR       runs against earlier ones: is anything worse?
     tokenswarm probe URL             ten quick requests: does it answer, and how fast
     tokenswarm calibrate             what this machine's instrument is worth
     tokenswarm install vllm          an engine, in an environment of its own
@@ -217,6 +219,7 @@ def _conclude(found: Any, where: Path, *, machine: bool) -> None:
     sys.exit(found.exit_code)
 
 
+cli.add_command(compare)
 cli.add_command(serve)
 cli.add_command(install)
 cli.add_command(quantize)
