@@ -1,18 +1,21 @@
 """Charts of a comparison: ratios as a forest, and metrics by load or by server.
 
 To the left of 1 the candidate is better, whatever the metric: where more is better the ratio is drawn
-inverted, and written as it is. Filled marks are differences that were shown; hollow ones were not.
+inverted, and written as it is. Filled marks are differences that were shown, grey ones equivalence, hollow
+ones neither.
 """
 
 import math
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from .charts import FAINT, INK, PAPER, RUNS, SOFT, Axes, log_ticks, shortened
-from .compare import BETTER, CROSSING, WORSE, Comparison, Effect
-from .reading import TOKENS, Reading, lower_is_better
+from .compare import CROSSING, Comparison
+from .effects import BETTER, EQUIVALENT, WORSE, Effect
+from .reading import PERCENTILES, TOKENS, Reading, lower_is_better
 from .sentences import level, number
 from .verdict import OVERSATURATED
 
@@ -24,11 +27,27 @@ LEAST_REACH = math.log(1.25)
 _ABOVE: Any = {"xytext": (0, 4), "textcoords": "offset points", "fontsize": 7}
 
 MOST_ROWS = 24
+LINE, LEAST_PT = 0.8, 5.5
+"""How much of a row's height its type has, and how small that may be."""
 
-FOREST_KEY = (
-    "filled: shown   hollow: not shown, or one pair   bold: limited by the SLA (Holm)   "
-    "tokens/s: drawn inverted"
-)
+Row = tuple[str, str]
+"""A metric and a candidate."""
+
+BAND = "#ececec"
+"""The margin, behind ratios."""
+
+
+def forest_key(comparison: Comparison, rows: Sequence[Row]) -> str:
+    """Explain the forest's marks in a line."""
+    words = [
+        "filled: shown",
+        f"grey: equivalent (band: {comparison.margin * 100:g} %)",
+        "hollow: neither shown",
+        "bold: limited by the SLA (Holm)",
+    ]
+    if any(metric == TOKENS for metric, _ in rows):
+        words.append("tokens/s: inverted")
+    return "   ".join(words)
 
 
 def metric_name(metric: str) -> str:
@@ -48,10 +67,11 @@ def forest_levels(comparison: Comparison) -> list[float]:
     return having if len(having) < 3 else [having[0], having[-1]]
 
 
-def forest_rows(comparison: Comparison) -> list[tuple[str, str]]:
-    """Return the rows of the forest, (metric, candidate), one metric's beside each other.
+def forest_rows(comparison: Comparison, high_in: float = math.inf) -> list[Row]:
+    """Return the rows of the forest that so much height has room for, one metric's beside each other.
 
-    Where all would be too many, what the SLA limits and what may cross over is left; comparison.json has all.
+    Where all would be too many, what the SLA limits and what may cross over is left, then what it limits,
+    then the first of those; comparison.json has all.
     """
     having = {
         (effect.metric, one.candidate): None
@@ -59,15 +79,18 @@ def forest_rows(comparison: Comparison) -> list[tuple[str, str]]:
         for effect in one.effects
         if effect.ratio and one.level in forest_levels(comparison)
     }
-    kept = {*comparison.limits_ms, *CROSSING}
-    rows = [row for row in having if len(having) <= MOST_ROWS or row[0] in kept]
     order = {effect.metric: i for one in comparison.contrasts for i, effect in enumerate(one.effects)}
-    return sorted(rows, key=lambda row: (order[row[0]], comparison.candidates.index(row[1])))
+    rows = sorted(having, key=lambda row: (order[row[0]], comparison.candidates.index(row[1])))
+    most = min(MOST_ROWS, high_in * 72 * LINE / LEAST_PT)
+    for kept in ({*comparison.limits_ms, *CROSSING}, {*comparison.limits_ms, CROSSING[0]}):
+        rows = rows if len(rows) <= most else [row for row in rows if row[0] in kept]
+    while rows and len(rows) > most and rows[0][0] != rows[-1][0]:
+        rows = [row for row in rows if row[0] != rows[-1][0]]
+    return rows
 
 
-def draw_names(ax: Axes, comparison: Comparison) -> None:
+def draw_names(ax: Axes, comparison: Comparison, rows: Sequence[Row]) -> None:
     """Name the rows of a forest, on axes of the same height at its left."""
-    rows = forest_rows(comparison)
     size = _row_size(ax, len(rows))
     ax.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
     ax.axis("off")
@@ -82,9 +105,8 @@ def draw_names(ax: Axes, comparison: Comparison) -> None:
         before = metric
 
 
-def draw_forest(ax: Axes, comparison: Comparison, at: float, *, values: bool) -> None:
+def draw_forest(ax: Axes, comparison: Comparison, at: float, rows: Sequence[Row], *, values: bool) -> None:
     """Draw the ratios at one level, with their intervals; `values` adds what they are ratios of."""
-    rows = forest_rows(comparison)
     effects = {
         (effect.metric, one.candidate): effect
         for one in comparison.contrasts
@@ -93,7 +115,8 @@ def draw_forest(ax: Axes, comparison: Comparison, at: float, *, values: bool) ->
     }
     reach = max([LEAST_REACH, *(_reach(effects[row]) for row in rows if row in effects)])
     ax.set(xscale="log", xlim=(math.exp(-reach), math.exp(reach)), ylim=(len(rows) - 0.5, -0.5), yticks=[])
-    _ratio_ticks(ax, reach)
+    _ratio_ticks(ax.xaxis, reach, 1 / 3)
+    ax.axvspan(1 / (1 + comparison.margin), 1 + comparison.margin, color=BAND, zorder=0)
     ax.axvline(1, color=INK, linewidth=1.1)
     ax.spines["left"].set_visible(False)
     for y, row in enumerate(rows):
@@ -103,13 +126,13 @@ def draw_forest(ax: Axes, comparison: Comparison, at: float, *, values: bool) ->
             _draw_ratio(ax, y, effects[row], look(comparison, row[1]), values=values)
     for x, text, align in ((0, "← better", "left"), (1, "worse →", "right")):
         ax.text(x, 1.01, text, transform=ax.transAxes, fontsize=7.5, color=SOFT, va="bottom", ha=align)
-    ax.set_title(f"at {level(comparison, at)}", fontsize=8.5, loc="center", pad=3)
+    ax.set_title(f"at {level(comparison, at)}", fontsize=8.5, pad=14)
 
 
 def _row_size(ax: Axes, rows: int) -> float:
     """Return the size of type (pt) that so many rows have room for."""
     height_in = ax.get_window_extent().height / ax.figure.dpi
-    return float(min(8.0, 0.8 * height_in * 72 / max(rows, 1)))
+    return float(min(8.0, LINE * height_in * 72 / max(rows, 1)))
 
 
 def _reach(effect: Effect) -> float:
@@ -121,17 +144,15 @@ def _reach(effect: Effect) -> float:
     return 1.1 * min(max([away, *bounds]), away + math.log(2))
 
 
-def _ratio_ticks(ax: Axes, reach: float) -> None:
+def _ratio_ticks(axis: Any, reach: float, apart: float) -> None:
     """Choose ticks that lie well apart, the same to both sides of 1."""
     chosen = [1.0]
     for tick in TICKS:
-        if math.log(tick) <= reach and math.log(tick / chosen[-1]) >= reach / 4:
+        if math.log(tick) <= reach and math.log(tick / chosen[-1]) >= reach * apart:
             chosen.append(tick)
-    ax.xaxis.set_major_locator(FixedLocator([1 / tick for tick in chosen[:0:-1]] + chosen))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:.2g}" if value < 1 else f"{value:g}")
-    )
+    axis.set_major_locator(FixedLocator([1 / tick for tick in chosen[:0:-1]] + chosen))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}" if value < 1 else f"{value:g}"))
 
 
 def _draw_ratio(ax: Axes, y: int, effect: Effect, drawn: tuple[str, Any, str], *, values: bool) -> None:
@@ -158,13 +179,49 @@ def _draw_ratio(ax: Axes, y: int, effect: Effect, drawn: tuple[str, Any, str], *
     power = 1 if lower_is_better(effect.metric) else -1
     if effect.low and effect.high:
         ax.plot([effect.low**power, effect.high**power], [y, y], color=color, linewidth=2.2)
-    face = color if shown else "white"
+    face = color if shown else FAINT if effect.outcome == EQUIVALENT else "white"
     ax.plot([effect.ratio**power], [y], marker, color=face, markeredgecolor=color, markersize=0.75 * size)
     beside(6, f"{effect.ratio:.2f}", "bold")
     beside(34, "one pair" if effect.low is None else f"{effect.low:.2f} to {effect.high:.2f}")
     if values:
         unit = " ms" if effect.unit == "ms" else ""
         beside(104, f"{number(effect.candidate or 0)} against {number(effect.baseline or 0)}{unit}")
+
+
+def shift_level(comparison: Comparison) -> float | None:
+    """Return the highest level at which the quantiles of the first token have ratios, if there is one."""
+    having = [
+        one.level for one in comparison.contrasts if any(shift.metric == "ttft" for shift in one.shifts)
+    ]
+    return max(having, default=None)
+
+
+def draw_shift(ax: Axes, comparison: Comparison, at: float) -> None:
+    """Draw the ratio of the first token's quantiles at a level, and so where a candidate is slower."""
+    reach, names = LEAST_REACH, list(PERCENTILES)
+    ax.axhspan(1 / (1 + comparison.margin), 1 + comparison.margin, color=BAND, zorder=0)
+    ax.axhline(1, color=INK, linewidth=1.1, zorder=1)
+    own = [one for one in comparison.contrasts if one.level == at]
+    for number_of, contrast in enumerate(own):
+        color, line, marker = look(comparison, contrast.candidate)
+        points = next((one.points for one in contrast.shifts if one.metric == "ttft"), ())
+        aside = 0.16 * (number_of - (len(own) - 1) / 2)
+        xs = [names.index(one.percentile) + aside for one in points]
+        ax.plot(xs, [one.ratio for one in points], color=color, linestyle=line, linewidth=1.2)
+        for x, one in zip(xs, points, strict=True):
+            reach = max(reach, 1.1 * abs(math.log(one.ratio)))
+            if one.low and one.high:
+                ax.plot([x, x], [one.low, one.high], color=color, linewidth=1.0)
+                away = max(abs(math.log(one.low)), abs(math.log(one.high)))
+                reach = max(reach, 1.05 * min(away, abs(math.log(one.ratio)) + math.log(2)))
+            face = color if one.sign else "white"
+            ax.plot([x], [one.ratio], marker, color=face, markeredgecolor=color, markersize=4)
+    ax.set(yscale="log", ylim=(math.exp(-reach), math.exp(reach)), xlim=(-0.6, len(names) - 0.4))
+    _ratio_ticks(ax.yaxis, reach, 1 / 5)
+    shown = [names.index(one) for one in (10, 50, 90, 99)]
+    ax.set_xticks(shown, [f"p{names[i]}" for i in shown])
+    ax.set_title("TTFT ratio")
+    ax.set_xlabel(f"at {level(comparison, at)}")
 
 
 def load_metrics(comparison: Comparison) -> tuple[str, str, str]:
@@ -190,7 +247,7 @@ def draw_metric(ax: Axes, comparison: Comparison, metric: str) -> None:
         for x, value in middles.items() if not by_load else ():
             ax.plot([x - 0.25, x + 0.25], [value, value], color=color, linewidth=2)
             highest = max(value for at, (_, value) in zip(xs, dots, strict=True) if at == x)
-            ax.annotate(number(value), (x, highest), xytext=(0, 5), textcoords="offset points", ha="center")
+            ax.annotate(number(value), (x, highest), **_ABOVE, ha="center", bbox=PAPER, zorder=6)
     limit = comparison.limits_ms.get(metric)
     _value_axis(ax, seen, limit)
     if limit:

@@ -3,60 +3,31 @@
 An experiment measures its servers in mirrored blocks (A B, B A, ...), at one or several levels of load; the
 runs of a block share their seed, prompts and schedule. So whatever the machine did meanwhile hits both, and
 each block gives one ratio. Only what the SLA limits is a claim: those metrics are tested together (Holm)
-for each candidate and level, all others describe.
+for each candidate and level, all others describe. Where a candidate shares no block with the baseline its
+runs are no pairs and stand against the baseline's as a whole.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 from . import reading
-from .blocks import CONFIDENCE, crossings, holm, paired_ratio
-from .reading import ERRORS, TOKENS, ComparisonError, Place, Reading, lower_is_better
+from .blocks import crossings
+from .conditions import OF_AN_EXPERIMENT, Difference, differences, is_declared
+from .effects import MARGIN, Effect, Sides, Terms, effects_of
+from .reading import TOKENS, ComparisonError, Place, Reading
 from .record import SCHEMA
 from .rundir import Run
-from .statistics import share_bounds
+from .shift import Shift, shifts_of
 from .verdict import OVERSATURATED, Verdict, plain
 
-BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no difference shown"
-ONE_PAIR, NO_RATIO = "one pair", "no ratio"
 MISSING = "missing"
 
 CROSSING = ("ttft p95", "itl p50", "e2e p50", TOKENS)
 """Metrics whose crossover is looked for; in an open loop not the tokens, which follow the arrivals."""
 
 _UNITS = {"closed": "users", "open": "arrivals/s"}
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """A metric of a candidate against the baseline's, over the paired blocks of one level.
-
-    `candidate` and `baseline` are medians over blocks; `ratio`, candidate / baseline, is the geometric mean
-    of the blocks' own ratios, with a two-sided 95 % interval. None stands for what cannot be said.
-    """
-
-    metric: str
-    unit: str  # ms, tokens/s or share
-    limited: bool  # by the SLA
-    candidate: float | None
-    baseline: float | None
-    ratio: float | None
-    low: float | None
-    high: float | None
-    p: float | None  # Holm's, over the limited metrics; the metric's own otherwise
-    outcome: str
-    reason: str  # where the outcome needs one
-
-    @property
-    def sign(self) -> int:
-        """1 where the candidate is worse, -1 where it is better, 0 where neither was shown or seen."""
-        if self.outcome == ONE_PAIR and self.ratio is not None:
-            change = self.ratio - 1 if lower_is_better(self.metric) else 1 - self.ratio
-            return (change > 0) - (change < 0)
-        return {WORSE: 1, BETTER: -1}.get(self.outcome, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +46,11 @@ class Contrast:
 
     candidate: str
     level: float
-    blocks: tuple[int, ...]  # that count
+    blocks: tuple[int, ...]  # that count; of the baseline where the runs are no pairs
+    paired: bool
+    runs: tuple[int, int]  # that count: the candidate's and the baseline's
     effects: tuple[Effect, ...]
+    shifts: tuple[Shift, ...]
     left_out: tuple[LeftOut, ...]
 
 
@@ -114,6 +88,9 @@ class Comparison:
     unit: str  # of levels: users or arrivals/s
     levels: tuple[float, ...]  # in rising order
     limits_ms: Mapping[str, float]  # the SLA's, by metric
+    margin: float  # a ratio between 1 / (1 + margin) and 1 + margin makes no difference
+    declared: tuple[str, ...]  # conditions that may differ
+    differences: Mapping[str, tuple[Difference, ...]]  # that were found, by candidate
     servers: tuple[Server, ...]  # the baseline first
     readings: tuple[Reading, ...]
     contrasts: tuple[Contrast, ...]  # by candidate, then by level
@@ -128,17 +105,33 @@ class Comparison:
         """Return a candidate's contrasts, in rising order of level."""
         return [contrast for contrast in self.contrasts if contrast.candidate == candidate]
 
+    def named(self, level: float) -> str:
+        """Return a level with its unit: 1 user, 4 users, 20 arrivals/s."""
+        unit = self.unit.removesuffix("s") if level == 1 and self.unit == "users" else self.unit
+        return f"{level:g} {unit}"
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; an infinite latency is the text "inf"."""
         return {"schema": SCHEMA, **{key: plain(value) for key, value in asdict(self).items()}}
 
 
-def compare(judged: Sequence[tuple[Run, Verdict]]) -> Comparison:
-    """Compare the runs of an experiment; raises ComparisonError where they are no pairs, or none at all."""
+def compare(
+    judged: Sequence[tuple[Run, Verdict]],
+    *,
+    margin: float | None = None,
+    declared: Sequence[str] = OF_AN_EXPERIMENT,
+) -> Comparison:
+    """Compare the runs of an experiment. `declared` are conditions that may differ between its servers.
+
+    Without a margin the experiment's own counts, else 5 %. Raises ComparisonError where the runs are no
+    pairs, or none at all.
+    """
     runs = _placed([run for run, _ in judged])
     baseline = _baseline(judged)
-    _check_conditions(runs, baseline)
+    differing = _check_conditions(runs, baseline, declared)
     metrics, limits = reading.metrics([verdict for _, verdict in judged])
+    margin = reading.margin_of(judged[0][0], MARGIN) if margin is None else margin
+    terms = Terms(limits, reading.error_rate(judged[0][1]), margin)
     readings = sorted(
         (reading.read(run, verdict, metrics) for run, verdict in judged),
         key=lambda one: (one.level, one.block),
@@ -146,7 +139,7 @@ def compare(judged: Sequence[tuple[Run, Verdict]]) -> Comparison:
     candidates = [name for name in dict.fromkeys(place.server for place in runs) if name != baseline]
     levels = sorted({place.level for place in runs})
     contrasts = [
-        _contrast([one for one in readings if one.level == level], baseline, name, level, limits)
+        _contrast([one for one in readings if one.level == level], baseline, Place(level, 0, name), terms)
         for name in candidates
         for level in levels
     ]
@@ -158,6 +151,9 @@ def compare(judged: Sequence[tuple[Run, Verdict]]) -> Comparison:
         unit=unit,
         levels=tuple(levels),
         limits_ms=limits,
+        margin=margin,
+        declared=tuple(declared),
+        differences=differing,
         servers=tuple(_server(name, runs) for name in (baseline, *candidates)),
         readings=tuple(readings),
         contrasts=tuple(contrasts),
@@ -199,121 +195,64 @@ def _baseline(judged: Sequence[tuple[Run, Verdict]]) -> str:
     return baseline
 
 
-def _check_conditions(runs: Mapping[Place, Run], baseline: str) -> None:
-    """Raise ComparisonError where a run differs from the baseline's of its block in what must be the same."""
+def _check_conditions(
+    runs: Mapping[Place, Run], baseline: str, declared: Sequence[str]
+) -> dict[str, tuple[Difference, ...]]:
+    """Compare each run with the baseline's of its block, or else of its level.
+
+    Returns what differs, by candidate. Raises ComparisonError for a difference that was not declared.
+    """
     ordered = sorted(runs.items(), key=lambda item: item[0].server != baseline)
-    first: dict[tuple[float, int], Run] = {}
+    same_block: dict[tuple[float, int], Run] = {}
+    same_level: dict[float, Run] = {}
+    found: dict[str, dict[str, Difference]] = {}
     for place, run in ordered:
-        other = first.setdefault((place.level, place.block), run)
-        mine, its = reading.conditions(run), reading.conditions(other)
-        for key in (*its, *mine):
-            if mine.get(key) != its.get(key):
-                found = f"found {key} {mine.get(key)!r}, expected {its.get(key)!r} as in {other.path}"
-                raise ComparisonError(f"{run.path}: {found}: they are no pair")
+        of_level = same_level.setdefault(place.level, run)
+        other = same_block.setdefault((place.level, place.block), run)
+        may = declared
+        if other is run:  # of another block: it has a seed of its own
+            other, may = of_level, (*declared, "load.seed")
+        for one in differences(run, other):
+            if not is_declared(one.name, may):
+                told = f"found {one.name} {one.found!r}, expected {one.expected!r} as in"
+                raise ComparisonError(f"{run.path}: {told} {other.path}: they are no pair")
+            if place.server != baseline:  # its own blocks differ in their seeds
+                found.setdefault(place.server, {}).setdefault(one.name, one)
+    return {server: tuple(one.values()) for server, one in found.items()}
 
 
-def _contrast(
-    readings: Sequence[Reading], baseline: str, candidate: str, level: float, limits: Mapping[str, float]
-) -> Contrast:
-    """Pair a candidate's readings at a level with the baseline's.
+def _contrast(readings: Sequence[Reading], baseline: str, place: Place, terms: Terms) -> Contrast:
+    """Set a candidate's readings at a level against the baseline's, in pairs if they share a block.
 
-    A pair of which the instrument failed is left out. Where a server was oversaturated nothing is paired:
-    to leave out just those blocks would flatter it.
+    A run of which the instrument failed is left out, with its pair. Where a server was oversaturated nothing
+    is compared: to leave out just those blocks would flatter it.
     """
-    mine, its = ({one.block: one for one in readings if one.server == name} for name in (candidate, baseline))
-    pairs: list[tuple[Reading, Reading]] = []
-    left_out: list[LeftOut] = []
-    for block in sorted({*mine, *its}):
-        found = [runs[block] for runs in (mine, its) if block in runs]
-        useless = [one for one in found if not one.values]
-        left_out += [LeftOut(block, one.server, one.status, one.reason) for one in useless]
-        if len(found) == 2 and not useless:
-            pairs.append((found[0], found[1]))
-        elif len(found) < 2:
-            left_out.append(LeftOut(block, baseline if block in mine else candidate, MISSING, ""))
-    if any(one.status == OVERSATURATED for one in (*mine.values(), *its.values())):
-        pairs = []
-    metrics = pairs[0][0].values if pairs else ()
-    effects = [_effect(metric, pairs, limited=metric in limits) for metric in metrics]
+    mine, its = (
+        {one.block: one for one in readings if one.server == name} for name in (place.server, baseline)
+    )
+    paired = bool({*mine} & {*its}) or not (mine and its)
+    useless = [one for runs in (mine, its) for one in runs.values() if not one.values]
+    left_out = [LeftOut(one.block, one.server, one.status, one.reason) for one in useless]
+    if paired:
+        left_out += [LeftOut(block, place.server, MISSING, "") for block in its.keys() - mine.keys()]
+        left_out += [LeftOut(block, baseline, MISSING, "") for block in mine.keys() - its.keys()]
+        out = {one.block for one in left_out}
+        mine, its = ({block: runs[block] for block in runs if block not in out} for runs in (mine, its))
+    else:
+        mine, its = ({block: one for block, one in runs.items() if one.values} for runs in (mine, its))
+    if any(one.status == OVERSATURATED for one in readings if one.server in (place.server, baseline)):
+        mine, its = {}, {}
+    sides = Sides([mine[block] for block in sorted(mine)], [its[block] for block in sorted(its)], paired)
     return Contrast(
-        candidate=candidate,
-        level=level,
-        blocks=tuple(one.block for one, _ in pairs),
-        effects=_together([one for one in effects if one.candidate is not None or one.reason]),
-        left_out=tuple(left_out),
+        candidate=place.server,
+        level=place.level,
+        blocks=tuple(sorted(its)),
+        paired=paired,
+        runs=(len(mine), len(its)),
+        effects=effects_of(sides, terms),
+        shifts=shifts_of(sides),
+        left_out=tuple(sorted(left_out, key=lambda one: (one.block, one.what == MISSING))),
     )
-
-
-def _effect(metric: str, pairs: Sequence[tuple[Reading, Reading]], *, limited: bool) -> Effect:
-    mine, its = ([pair[side].values.get(metric) for pair in pairs] for side in (0, 1))
-    known = [[value for value in values if value is not None] for values in (mine, its)]
-    effect = Effect(
-        metric=metric,
-        unit={TOKENS: "tokens/s", ERRORS: "share"}.get(metric, "ms"),
-        limited=limited,
-        candidate=median(known[0]) if known[0] else None,
-        baseline=median(known[1]) if known[1] else None,
-        ratio=None,
-        low=None,
-        high=None,
-        p=None,
-        outcome=NO_RATIO,
-        reason="",
-    )
-    if metric == ERRORS:
-        return _compared_failures(effect, pairs)
-    if not known[0] and not known[1]:
-        return effect  # a server that counts no tokens has no tpot
-    if min(len(values) for values in known) < len(pairs):
-        return replace(effect, reason="not every run has a value")
-    values = [*known[0], *known[1]]
-    if math.inf in values:
-        return replace(effect, reason="failed requests reach that percentile")
-    if min(values) <= 0:
-        return replace(effect, reason="a value is 0")
-    found = paired_ratio(known[0], known[1])
-    outcome = ONE_PAIR if found.p is None else _outcome(metric, found.ratio, found.p)
-    reason = "one pair: no interval" if found.p is None else ""
-    return replace(
-        effect, ratio=found.ratio, low=found.low, high=found.high, p=found.p, outcome=outcome, reason=reason
-    )
-
-
-def _outcome(metric: str, ratio: float, p: float) -> str:
-    if p >= 1 - CONFIDENCE:
-        return NO_DIFFERENCE
-    return BETTER if (ratio < 1) == lower_is_better(metric) else WORSE
-
-
-def _compared_failures(effect: Effect, pairs: Sequence[tuple[Reading, Reading]]) -> Effect:
-    """Compare the shares of failed requests: different where their bounds have nothing in common.
-
-    No failures have no ratio, and few have no variance between blocks: counts are what there is. Each bound
-    is one-sided at 95 %.
-    """
-    (low, high), (base_low, base_high) = (_failure_bounds([pair[side] for pair in pairs]) for side in (0, 1))
-    outcome = WORSE if low > base_high else BETTER if high < base_low else NO_DIFFERENCE
-    return replace(effect, outcome=outcome if len(pairs) > 1 else ONE_PAIR)
-
-
-def _failure_bounds(readings: Sequence[Reading]) -> tuple[float, float]:
-    n, failed, worth = (sum(getattr(one, name) for one in readings) for name in ("n", "failed", "worth"))
-    if not n:
-        return 0.0, 1.0
-    return share_bounds(failed * worth / n, failed * worth / n, worth)
-
-
-def _together(effects: list[Effect]) -> tuple[Effect, ...]:
-    """Correct the outcomes of what the SLA limits for being several."""
-    family = [i for i, effect in enumerate(effects) if effect.limited and effect.p is not None]
-    adjusted = holm([effects[i].p or 0.0 for i in family])
-    for i, p in zip(family, adjusted, strict=True):
-        effect = effects[i]
-        outcome = _outcome(effect.metric, effect.ratio or 1.0, p)
-        lost = outcome != effect.outcome
-        reason = f"alone it would count, among {len(family)} limited metrics it does not" if lost else ""
-        effects[i] = replace(effect, p=p, outcome=outcome, reason=reason)
-    return tuple(effects)
 
 
 def _crossovers(contrasts: Sequence[Contrast], candidates: Sequence[str], unit: str) -> list[Crossover]:

@@ -4,7 +4,8 @@ From top to bottom: a paragraph for each candidate, a table of verdicts, quality
 metrics by load, and where the figures come from. Positions are shares of the page, from its bottom left.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from .charts import (
@@ -13,6 +14,7 @@ from .charts import (
     INK,
     SOFT,
     STATUS,
+    Axes,
     Figure,
     Judged,
     shortened,
@@ -22,19 +24,22 @@ from .charts import (
     wrapped,
 )
 from .charts_comparison import (
-    FOREST_KEY,
     draw_forest,
     draw_metric,
     draw_names,
+    draw_shift,
+    forest_key,
     forest_levels,
     forest_rows,
     load_metrics,
     look,
+    shift_level,
 )
 from .compare import Comparison, Server
 from .page import LEFT, RIGHT, header
-from .sentences import Quality, paragraphs
+from .sentences import paragraphs
 from .verdict import INVALID, OVERSATURATED, SEVERITY
+from .weighing import Quality, weigh
 
 MEASURES = {"ppl_ratio": "ppl x {:.3f}", "kl": "KL {:.2g}", "top1": "top-1 {:.0%}"}
 """What is told of a quality verdict's measures."""
@@ -86,13 +91,16 @@ def _paragraphs(made: Figure, comparison: Comparison, quality: Quality, top: flo
 
 
 def _table(made: Figure, comparison: Comparison, quality: Quality, top: float) -> float:
-    """Draw a line for each server: verdicts by load, quality, time to ready, memory, kernel."""
+    """Draw a line for each server: verdicts by load, beside the baseline, quality, time to ready, kernel."""
     line = 0.0185
     levels = comparison.levels
     first = LEFT + 0.15
     step = min(0.04, 0.2 / len(levels))
-    beside = first + step * len(levels) + 0.01
-    heads = [(LEFT, "server", "left"), *([(beside, "quality", "left")] if quality else [])]
+    against = first + step * len(levels) + 0.04
+    beside = against + 0.05
+    heads = [(LEFT, "server", "left"), (against, "no worse?", "center")]
+    heads += [(beside, "quality", "left")] if quality else []
+    weighed = weigh(comparison, quality)
     if any(server.ready_s or server.kernels for server in comparison.servers):
         heads += [(0.69, "ready, s", "right"), (0.775, "memory, MB", "right"), (0.79, "kernel", "left")]
     for x, head, align in heads:
@@ -113,6 +121,7 @@ def _table(made: Figure, comparison: Comparison, quality: Quality, top: float) -
         for i, at in enumerate(levels):
             _light(made, first + step * (i + 0.5), y, _worst(comparison, server.name, at))
         if row:
+            _light(made, against, y, weighed[server.name].status)
             _quality(made, beside, y, quality.get(server.name))
         _facts(made, y, server)
     return top - line * (len(comparison.servers) + 1)
@@ -138,16 +147,19 @@ def _light(made: Figure, x: float, y: float, status: str, word: str = "") -> Non
 def _quality(made: Figure, x: float, y: float, found: Mapping[str, Any] | None) -> None:
     if not found:
         return
-    _light(made, x + 0.005, y, str(found.get("status")), str(found.get("status")))
+    status = str(found.get("status"))
     values = {one.get("name"): one.get("value") for one in found.get("measures") or ()}
     told = [
         MEASURES[name].format(value)
         for name, value in values.items()
         if name in MEASURES and isinstance(value, float)
     ]
-    across = 0.045 + 0.008 * len(str(found.get("status")))
-    room = (0.635 - x - across) * A4_IN[0]
-    made.text(x + across, y, shortened("  ".join(told), 6.5, room), fontsize=6.5, va="center")
+    across, text = 0.045 + 0.008 * len(status), "  ".join(told)
+    fits = width_in(text, 6.5) <= (0.645 - x - across) * A4_IN[0]
+    _light(made, x + 0.005, y, status, status if fits else "")
+    across = across if fits else 0.025
+    room = (0.645 - x - across) * A4_IN[0]
+    made.text(x + across, y, shortened(text, 6.5, room), fontsize=6.5, va="center")
 
 
 def _facts(made: Figure, y: float, server: Server) -> None:
@@ -161,6 +173,9 @@ def _facts(made: Figure, y: float, server: Server) -> None:
 
 LOADS_IN = (2.4, 4.4)
 """How high the metrics by load are at least and at most (inches), their legend and axes included."""
+
+HEAD_IN, FOOT_IN = 0.57, 0.25
+"""Room above a forest and below it (inches)."""
 
 NAMES_IN, RATIO_IN, VALUES_IN = 1.45, 1.3, 1.4
 """Room for the names at a forest's left, the ratios at its right, and the values beyond (inches)."""
@@ -179,21 +194,22 @@ def _forest(made: Figure, comparison: Comparison, top: float, bottom: float) -> 
     made.text(
         LEFT, top, f"Ratio to {shortened(comparison.baseline, 10, 3)}", fontsize=10, weight="bold", va="top"
     )
-    made.text(RIGHT, top - 0.02 / high_in, FOREST_KEY, fontsize=7, color=SOFT, va="top", ha="right")
+    rows = forest_rows(comparison, (top - bottom) * high_in - HEAD_IN - FOOT_IN)
+    key = forest_key(comparison, rows)
+    made.text(RIGHT, top - 0.02 / high_in, key, fontsize=7, color=SOFT, va="top", ha="right")
     levels = forest_levels(comparison)
     if not levels:
         none = "No pair of runs gives a ratio; the reasons stand above."
         made.text(LEFT, top - 0.35 / high_in, none, va="center")
         return
-    top, bottom = top - 0.45 / high_in, bottom + 0.25 / high_in
+    top, bottom = top - HEAD_IN / high_in, bottom + FOOT_IN / high_in
     left = LEFT + NAMES_IN / wide_in
     beside = (RATIO_IN + (VALUES_IN if len(levels) == 1 else 0)) / wide_in
     width = (RIGHT - left) / len(levels) - beside
-    draw_names(made.add_axes((LEFT, bottom, NAMES_IN / wide_in, top - bottom)), comparison)
+    draw_names(made.add_axes((LEFT, bottom, NAMES_IN / wide_in, top - bottom)), comparison, rows)
     for at in levels:
-        draw_forest(
-            made.add_axes((left, bottom, width, top - bottom)), comparison, at, values=len(levels) == 1
-        )
+        ax = made.add_axes((left, bottom, width, top - bottom))
+        draw_forest(ax, comparison, at, rows, values=len(levels) == 1)
         left += width + beside
 
 
@@ -212,11 +228,31 @@ def _metrics(made: Figure, comparison: Comparison, top: float, bottom: float) ->
         legend.text(
             1, 0.45, "star at the top: oversaturated", fontsize=7, color=SOFT, va="center", ha="right"
         )
-    top, bottom = top - 0.5 / high_in, bottom + (0.42 if len(comparison.levels) > 1 else 0.25) / high_in
-    width = (RIGHT - LEFT - 0.03 - 2 * 0.055) / 3
-    for i, metric in enumerate(load_metrics(comparison)):
+    shift = shift_level(comparison)
+    named_in = 0.42 if len(comparison.levels) > 1 or shift is not None else 0.25  # where an axis has a name
+    top, bottom = top - 0.5 / high_in, bottom + named_in / high_in
+    drawn: list[Callable[[Axes], None]] = [
+        partial(draw_metric, comparison=comparison, metric=metric) for metric in load_metrics(comparison)
+    ]
+    drawn += [partial(draw_shift, comparison=comparison, at=shift)] if shift is not None else []
+    width = (RIGHT - LEFT - 0.03 - (len(drawn) - 1) * 0.055) / len(drawn)
+    for i, draw in enumerate(drawn):
         left = LEFT + 0.03 + i * (width + 0.055)
-        draw_metric(made.add_axes((left, bottom, width, top - bottom)), comparison, metric)
+        draw(made.add_axes((left, bottom, width, top - bottom)))
+
+
+def _how_compared(comparison: Comparison) -> list[str]:
+    """Say what a ratio stands on: pairs, groups of runs, or both."""
+    kinds = {one.paired for one in comparison.contrasts if one.effects}
+    told = []
+    if True in kinds:
+        told.append("a pair is two runs of one block with the same load, prompts and schedule")
+        told.append("ratio: geometric mean over pairs, 95 % interval by Student's t on their logarithms")
+    if False in kinds:
+        told.append("where seeds do not agree runs are no pairs: ratio of geometric means, Welch's t")
+    if any(one.shifts for one in comparison.contrasts):
+        told.append("ratios by percentile: their intervals hold all at once")
+    return told
 
 
 def _provenance(made: Figure, comparison: Comparison, judged: Sequence[Judged]) -> float:
@@ -231,11 +267,11 @@ def _provenance(made: Figure, comparison: Comparison, judged: Sequence[Judged]) 
         f"target {first.meta['target'].get('url')}",
         f"system {(first.meta.get('versions') or {}).get('system')}",
         f"tokenswarm {first.meta.get('tokenswarm')}",
-        "a pair is two runs of one block with the same seed, prompts and schedule",
-        "ratio: geometric mean over pairs, 95 % interval by Student's t on their logarithms",
-        "verdict: the worst of its blocks",
+        *_how_compared(comparison),
+        "verdict by load: the worst of its blocks",
+        f"no worse?: is anything that the SLA limits, or quality, worse than {comparison.baseline}'s",
     ]
-    lines = wrapped("; ".join(words), 6.5, (RIGHT - LEFT) * A4_IN[0] * 0.95, 3)
+    lines = wrapped("; ".join(words), 6.5, (RIGHT - LEFT) * A4_IN[0] * 0.95, 4)
     for number, line in enumerate(reversed(lines)):
         made.text(LEFT, 0.016 + 0.01 * number, line, fontsize=6.5, va="bottom", color=SOFT)
     return 0.016 + 0.01 * len(lines)

@@ -1,9 +1,8 @@
-"""One run of an experiment as a comparison reads it: where it belongs, what it ran under, its values."""
+"""One run of an experiment as a comparison reads it: where it belongs, what became of it, its values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
 from .evidence import Evidence
 from .rundir import Run
@@ -16,8 +15,12 @@ TOKENS, ERRORS = "output tokens/s", "error share"
 LATENCIES = ("ttft p50", "ttft p95", "itl p50", "itl p99", "tpot p50", "e2e p50")
 """Read always; other percentiles where the SLA limits them."""
 
-CONDITIONS = ("load", "workload", "deadlines")
-"""Sections of run.json that a pair must share."""
+PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99)
+SHIFTING = ("ttft", "tpot", "e2e")
+"""Metrics whose quantiles are read at all of PERCENTILES."""
+
+TAIL_VALUES = 10
+"""Of them a quantile is read where so many values lie above it: else it is the maximum by another name."""
 
 _ORDER = ("ttft", *POOLED_METRICS, *REQUEST_METRICS[1:])
 
@@ -49,6 +52,7 @@ class Reading:
     status: str
     reason: str
     values: Mapping[str, float | None]
+    quantiles: Mapping[str, tuple[float | None, ...]]  # of SHIFTING, at PERCENTILES
     n: int
     failed: int
     worth: float  # how many independent requests n are worth, as far as failures tell
@@ -71,14 +75,16 @@ def place(run: Run) -> Place:
     raise ComparisonError(f"{run.path}: run.json: found experiment = {found!r}, expected {expected}")
 
 
-def conditions(run: Run) -> dict[str, Any]:
-    """Return what must be the same in both runs of a pair, by its name in run.json."""
-    meta = run.meta
-    found = {f"{name}.{key}": value for name in CONDITIONS for key, value in meta[name].items()}
-    found["target.endpoint"] = meta["target"].get("endpoint")
-    found["the host"] = urlsplit(str(meta["target"].get("url"))).hostname
-    found["versions.system"] = (meta.get("versions") or {}).get("system")
-    return found
+def margin_of(run: Run, default: float) -> float:
+    """Return the margin that a run's experiment asked for; raises ComparisonError where it is no share."""
+    experiment = run.meta.get("experiment")
+    found = experiment.get("margin", default) if isinstance(experiment, dict) else default
+    if not isinstance(found, int | float) or not 0 < found < 1:
+        expected = "a number between 0 and 1"
+        raise ComparisonError(
+            f"{run.path}: run.json: found experiment.margin = {found!r}, expected {expected}"
+        )
+    return float(found)
 
 
 def metrics(verdicts: Sequence[Verdict]) -> tuple[tuple[str, ...], dict[str, float]]:
@@ -97,6 +103,12 @@ def metrics(verdicts: Sequence[Verdict]) -> tuple[tuple[str, ...], dict[str, flo
     return (*sorted({*LATENCIES, *limits}, key=order), TOKENS, ERRORS), limits
 
 
+def error_rate(verdict: Verdict) -> float | None:
+    """Return the share of failed requests that the SLA allows; None where it does not say."""
+    found = (result.allowed for result in verdict.objectives if result.metric == "error_rate")
+    return next(found, None)
+
+
 def read(run: Run, verdict: Verdict, names: Sequence[str]) -> Reading:
     """Read the named metrics of a run."""
     evidence, where = Evidence(run), place(run)
@@ -110,6 +122,7 @@ def read(run: Run, verdict: Verdict, names: Sequence[str]) -> Reading:
         status=verdict.status,
         reason=verdict.reasons[0],
         values={name: _value(evidence, verdict, name) for name in names} if believed else {},
+        quantiles=_quantiles(evidence) if believed else {},
         n=n,
         failed=int(evidence.failed.sum()),
         worth=n / autocorrelation_time(evidence.failed),
@@ -130,6 +143,19 @@ def _value(evidence: Evidence, verdict: Verdict, metric: str) -> float | None:
     sample = evidence.sample(name)
     values = sample.worst()
     return rank_quantile(values, q) / 1e6 if len(sample.of_ok()) and _exists(len(values), q) else None
+
+
+def _quantiles(evidence: Evidence) -> dict[str, tuple[float | None, ...]]:
+    found = {}
+    for metric in SHIFTING:
+        values = evidence.sample(metric).worst()
+        found[metric] = tuple(
+            rank_quantile(values, percentile / 100) / 1e6
+            if len(values) * (100 - percentile) >= 100 * TAIL_VALUES
+            else None
+            for percentile in PERCENTILES
+        )
+    return found
 
 
 def _exists(n: int, q: float) -> bool:

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from .compare import Comparison
 from .rundir import Run
-from .sentences import Quality, sentences
+from .sentences import sentences
 from .verdict import Verdict, plain, write_atomically
+from .weighing import Quality, weigh
 
 MAX_RUNS = 2
 
@@ -47,11 +50,7 @@ def write_comparison(
     from . import charts, page, page_comparison, web_report  # noqa: PLC0415 - as above
 
     (out / "charts").mkdir(parents=True, exist_ok=True)
-    found = {
-        **comparison.to_json(),
-        "sentences": sentences(comparison, quality),
-        "quality": plain(quality or {}),
-    }
+    found = comparison_json(comparison, quality)
     text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(out / "comparison.json", text.encode("utf-8", "replace"))
     chart = page_comparison.chart_comparison(comparison, judged)
@@ -65,6 +64,16 @@ def write_comparison(
     pages = [page_comparison.page_comparison(comparison, judged, quality or {}), *map(page.page, pairs)]
     title = f"Tokenswarm: {', '.join(comparison.candidates)} against {comparison.baseline}"
     return charts.save_pdf(pages, out / "report.pdf", title)
+
+
+def comparison_json(comparison: Comparison, quality: Quality | None) -> dict[str, Any]:
+    """Return what comparison.json holds: the comparison, each candidate's verdict, words, and the quality."""
+    return {
+        **comparison.to_json(),
+        "weighed": {name: plain(asdict(one)) for name, one in weigh(comparison, quality).items()},
+        "sentences": sentences(comparison, quality),
+        "quality": plain(quality or {}),
+    }
 
 
 def _pairs(comparison: Comparison, judged: Sequence[Judged]) -> list[list[Judged]]:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .compare import MISSING, NO_DIFFERENCE, NO_RATIO, ONE_PAIR, Comparison, Contrast, Effect, LeftOut, Server
+from .compare import MISSING, Comparison, Contrast, LeftOut, Server
+from .conditions import OF_AN_EXPERIMENT, written
+from .effects import EQUIVALENT, NO_DIFFERENCE, NO_RATIO, ONE_PAIR, Effect
 from .objective import FAIL, INCONCLUSIVE, PASS, percent
 from .reading import ERRORS, TOKENS
-from .verdict import OVERSATURATED
-
-Quality = Mapping[str, Mapping[str, Any]]
-"""A candidate's name -> its quality verdict as JSON, of which `status` and `reasons` are told."""
+from .verdict import INVALID, OVERSATURATED
+from .weighing import Quality, needed, weigh
 
 FIRST, GAP = "ttft p95", "itl p50"
 _NAMES = {FIRST: "first token", GAP: "gaps", "e2e p50": "whole answer", TOKENS: "tokens/s"}
@@ -29,22 +29,26 @@ def paragraphs(comparison: Comparison, quality: Quality | None = None) -> list[t
         contrasts = comparison.of(server.name)
         parts = [
             _figures(comparison, contrasts, FIRST),
+            _shift(comparison, contrasts),
             _crossover(comparison, server.name),
             _left_out(comparison, contrasts),
+            _quality(quality.get(server.name)),
+            _declared(comparison, server.name),
             *(_figures(comparison, contrasts, metric) for metric in (GAP, TOKENS)),
             _failures(comparison, contrasts),
             _kernel(server),
-            _quality(quality.get(server.name)),
         ]
         rest = " ".join(part for part in parts if part)
         made.append((_headline(comparison, contrasts), rest[:1].lower() + rest[1:]))
-    return [*made, (f"SLA {comparison.sla}", _holds(comparison, quality))]
+    return [
+        *made,
+        (f"SLA {comparison.sla}", f"{_holds(comparison, quality)} {_weighed(comparison, quality)}"),
+    ]
 
 
 def level(comparison: Comparison, value: float) -> str:
     """Return a level with its unit: 1 user, 4 users, 20 arrivals/s."""
-    unit = comparison.unit.removesuffix("s") if value == 1 and comparison.unit == "users" else comparison.unit
-    return f"{value:g} {unit}"
+    return comparison.named(value)
 
 
 def number(value: float) -> str:
@@ -71,7 +75,7 @@ def _headline(comparison: Comparison, contrasts: Sequence[Contrast]) -> str:
     name, base = contrasts[0].candidate, comparison.baseline
     groups: dict[tuple[str, str], list[float]] = {}
     for contrast in contrasts:
-        groups.setdefault(_claim(contrast, base), []).append(contrast.level)
+        groups.setdefault(_claim(contrast, base, comparison.margin), []).append(contrast.level)
     claims = [
         f"{again if i else claim} at {_levels(comparison, levels)}"
         for i, ((claim, again), levels) in enumerate(groups.items())
@@ -79,23 +83,30 @@ def _headline(comparison: Comparison, contrasts: Sequence[Contrast]) -> str:
     return f"{name} {', '.join(claims)}"
 
 
-def _claim(contrast: Contrast, base: str) -> tuple[str, str]:
+def _claim(contrast: Contrast, base: str, margin: float) -> tuple[str, str]:
     """Return a claim in full, and as it follows another one."""
     saturated = {one.server for one in contrast.left_out if one.what == OVERSATURATED}
-    if saturated == {contrast.candidate}:
-        return f"is oversaturated, unlike {base},", "oversaturated"
-    if saturated == {base}:
-        return f"is not oversaturated, unlike {base},", f"not oversaturated, unlike {base},"
     if saturated:
-        return f"is oversaturated, like {base},", f"oversaturated, like {base},"
+        return _saturation(contrast, base, saturated)
     effect = effect_of(contrast, FIRST)
     if effect is None or effect.outcome == NO_RATIO:
         return f"has no ratio to {base}", "no ratio"
     if effect.outcome == NO_DIFFERENCE:
         return f"is not shown to differ from {base}", "no difference shown"
+    if effect.outcome == EQUIVALENT:
+        return f"answers as soon as {base} (within {margin * 100:g} %)", "equally soon"
     word = {1: "later", -1: "earlier", 0: "equally soon"}[effect.sign]
     verb = "answered" if effect.outcome == ONE_PAIR else "answers"
-    return f"{verb} {word} {'than' if effect.sign else 'as'} {base}", word
+    small = f" (by less than {margin * 100:g} %)" if effect.within else ""
+    return f"{verb} {word} {'than' if effect.sign else 'as'} {base}{small}", f"{word}{small}"
+
+
+def _saturation(contrast: Contrast, base: str, saturated: set[str]) -> tuple[str, str]:
+    if saturated == {contrast.candidate}:
+        return f"is oversaturated, unlike {base},", "oversaturated"
+    if saturated == {base}:
+        return f"is not oversaturated, unlike {base},", f"not oversaturated, unlike {base},"
+    return f"is oversaturated, like {base},", f"oversaturated, like {base},"
 
 
 def _levels(comparison: Comparison, levels: Sequence[float]) -> str:
@@ -114,14 +125,46 @@ def _figures(comparison: Comparison, contrasts: Sequence[Contrast], metric: str)
         values = f"{number(effect.candidate or 0)} {effect.unit} against {number(effect.baseline or 0)}"
         values += " ms" if effect.unit == "ms" else ""
         worth = f", {_pairs(contrast)}" if metric == FIRST else ""
-        doubt = f"; {effect.reason}" if effect.outcome == NO_DIFFERENCE and effect.reason else ""
-        told.append(f"{values}{at} ({_ratio(effect)}{worth}{doubt})")
+        size = _size(effect, contrast, comparison.margin) if metric == FIRST else ""
+        told.append(f"{values}{at} ({_ratio(effect)}{worth}{size})")
     name = {FIRST: "First token at p95 ", GAP: "Gap between tokens at p50 ", TOKENS: "Output "}[metric]
     return f"{name}{', '.join(told)}." if told else ""
 
 
 def _pairs(contrast: Contrast) -> str:
-    return f"{len(contrast.blocks)} pairs" if len(contrast.blocks) > 1 else "one pair: no interval"
+    if not contrast.paired:
+        alone = ": no interval" if min(contrast.runs) < 2 else ""
+        return f"no pairs: {contrast.runs[0]} against {contrast.runs[1]} runs{alone}"
+    return f"{contrast.runs[0]} pairs" if contrast.runs[0] > 1 else "one pair: no interval"
+
+
+def _size(effect: Effect, contrast: Contrast, margin: float) -> str:
+    """Say how a difference stands to the margin, or why none was shown and what would show it."""
+    if effect.outcome == NO_DIFFERENCE:
+        told = [part for part in (effect.reason, needed(effect, contrast, margin)) if part]
+        return "".join(f"; {part}" for part in told)
+    return f"; by more than {margin * 100:g} %" if effect.beyond else ""
+
+
+def _shift(comparison: Comparison, contrasts: Sequence[Contrast]) -> str:
+    """Say where in the distribution of the first token a difference was shown, at the highest level."""
+    for contrast in reversed(contrasts):
+        found = next((one for one in contrast.shifts if one.metric == "ttft"), None)
+        if found and found.where:
+            at = f" at {level(comparison, contrast.level)}" if len(contrasts) > 1 else ""
+            return f"First token{at} {found.where}."
+        if found:
+            break
+    return ""
+
+
+def _declared(comparison: Comparison, candidate: str) -> str:
+    """Say what was declared to differ and does; an experiment's servers say it by their names."""
+    found = [one for one in comparison.differences.get(candidate, ()) if one.name != "load.seed"]
+    if comparison.declared == OF_AN_EXPERIMENT or not found:
+        return ""
+    told = [f"{one.name} {written(one.found)} against {written(one.expected)}" for one in found]
+    return f"Declared to differ: {'; '.join(told)}."
 
 
 def _failures(comparison: Comparison, contrasts: Sequence[Contrast]) -> str:
@@ -201,6 +244,18 @@ def holds_up_to(comparison: Comparison, server: str) -> float | None:
             break
         highest = one
     return highest
+
+
+_WEIGHED = {PASS: "no worse", FAIL: "worse", INCONCLUSIVE: "undecided", INVALID: "not judged"}
+
+
+def _weighed(comparison: Comparison, quality: Quality) -> str:
+    """Say of each candidate whether anything that the SLA limits is worse, and why where they are few."""
+    told = []
+    for name, found in weigh(comparison, quality).items():
+        why = f" ({found.reasons[0]})" if found.status != PASS and len(comparison.candidates) < 3 else ""
+        told.append(f"{name} {_WEIGHED[found.status]}{why}")
+    return f"By these limits, against {comparison.baseline}: {'; '.join(told)}."
 
 
 def _holds(comparison: Comparison, quality: Quality) -> str:

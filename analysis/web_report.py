@@ -15,9 +15,10 @@ from . import page, page_comparison, wording
 from .charts import STATUS, Judged, svg_address
 from .compare import Comparison
 from .objective import ObjectiveResult
-from .sentences import Quality, paragraphs
+from .sentences import paragraphs
 from .summary import PERCENTILES, Percentiles, ScenarioSummary
 from .verdict import SEVERITY, write_atomically
+from .weighing import Quality
 
 ALT = {
     "ttft": "TTFT by percentile",

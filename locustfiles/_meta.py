@@ -4,6 +4,7 @@ Pure: what is known goes in, plain data comes out. The fields are listed in READ
 """
 
 import importlib.metadata
+import os
 import platform
 import sys
 from pathlib import Path
@@ -74,7 +75,11 @@ def describe(options: Any, settings: Settings, target: Target, locustfile: str, 
         },
         "definitions": DEFINITIONS,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
-        | {"python": platform.python_version(), "system": f"{sys.platform} {platform.release()}"},
+        | {
+            "python": platform.python_version(),
+            "system": f"{sys.platform} {platform.release()}",
+            "cpu": cpu(),
+        },
     }
 
 
@@ -120,6 +125,14 @@ def server_counts(counted: ServerCounts | None) -> dict[str, Any] | None:
 def quantile(histogram: Histogram, q: float) -> int | None:
     """Return a quantile in ns, or None where there is no data."""
     return histogram.quantile(q) if histogram.count else None
+
+
+def cpu() -> str:
+    """Return how many of which processor this machine has; Linux alone says which."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{os.cpu_count()} x {model or platform.machine()}"
 
 
 def version() -> str:

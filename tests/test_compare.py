@@ -8,24 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.blocks import ROUNDING, crossings, holm, paired_ratio
+from analysis.blocks import ROUNDING, crossings, holm, paired_ratio, pairs_needed, unpaired_ratio
 from analysis.charts import Judged
-from analysis.compare import (
-    BETTER,
-    MISSING,
-    NO_DIFFERENCE,
-    NO_RATIO,
-    ONE_PAIR,
-    WORSE,
-    Comparison,
-    Effect,
-    compare,
-)
+from analysis.compare import MISSING, Comparison, compare
+from analysis.effects import BETTER, EQUIVALENT, NO_DIFFERENCE, NO_RATIO, ONE_PAIR, WORSE, Effect
 from analysis.reading import ERRORS, TOKENS, ComparisonError
 from analysis.rundir import load
 from analysis.sentences import effect_of, sentences
 from analysis.sla import default, parse
 from analysis.verdict import INVALID, OVERSATURATED, judge
+from analysis.weighing import weigh
 from tests.experiments import experiment, measured
 from tests.run_directories import MS, START_S, Requests, change_meta, gaps_of, make_record
 from tokenswarm import judging
@@ -66,6 +58,41 @@ def test_equal_blocks_are_no_certainty() -> None:
     assert found.high == pytest.approx(2 * math.exp(T_1 * ROUNDING / math.sqrt(2)))
     assert found.p is not None
     assert found.p > 0
+
+
+def test_the_ratio_of_runs_that_are_no_pairs_by_hand() -> None:
+    e = math.e
+    found = unpaired_ratio(
+        [e, e**3], [1.0, 1.0, 1.0]
+    )  # logarithms 2 -+ 1 (variance 2) against 0 (rounding's)
+    assert found.ratio == pytest.approx(e**2)
+    assert found.freedom == pytest.approx(1.0, abs=1e-5)  # Welch: all of the error is the first side's
+    assert found.high == pytest.approx(math.exp(2 + T_1), rel=1e-4)
+    assert (unpaired_ratio([2.0], [1.0, 1.0]).ratio, unpaired_ratio([2.0], [1.0, 1.0]).p) == (
+        pytest.approx(2.0),
+        None,
+    )
+
+
+def test_many_ratios_at_once_are_wider() -> None:
+    alone, of_five = (paired_ratio([2.0, 24.0], [1.0, 3.0], at_once) for at_once in (1, 5))
+    assert of_five.high == pytest.approx(4 * 2 ** math.tan(math.pi * (0.995 - 0.5)))  # Cauchy's law
+    assert (of_five.p, of_five.high_90) == (alone.p, alone.high_90)
+
+
+def test_the_pairs_that_decide_by_hand() -> None:
+    logs = [0.01, 0.03, 0.05, -0.01, -0.03, -0.05]
+    found = paired_ratio(np.exp(logs).tolist(), [1.0] * 6)
+    spread = math.sqrt(sum(one**2 for one in logs) / 5)
+    assert found.spread == pytest.approx(spread)
+    t_test, t_power = 2.570581836, 0.919543780  # 97.5 % and 80 % quantiles of Student's t with five degrees
+    expected = math.ceil(((t_test + t_power) * spread / math.log(1.05)) ** 2)
+    assert pairs_needed(found, 6, 0.05) == expected == 8
+    assert pairs_needed(found, 8, 0.05) == 9  # more than there are, whatever the formula says
+    assert pairs_needed(found, 6, 0.01) > 100
+    assert pairs_needed(found, 6, 0.05, tests=4) > expected
+    with pytest.raises(ValueError, match="without an interval"):
+        pairs_needed(paired_ratio([1.0], [1.0]), 1, 0.05)
 
 
 @pytest.mark.parametrize("blocks", [2, 3, 5])
@@ -165,7 +192,7 @@ def test_a_ratio_and_its_interval_from_run_directories(tmp_path: Path) -> None:
     assert text.startswith(
         "awq answers later than baseline at 4 users: first token at p95 194 ms against 105 ms "
     )
-    assert "(1.85 x, 1.31-2.61, 2 pairs)" in text
+    assert "(1.85 x, 1.31-2.61, 2 pairs; by more than 5 %)" in text
     assert "One load only" in text
 
 
@@ -235,6 +262,147 @@ def test_a_few_failures_more_are_not_called_worse(tmp_path: Path) -> None:
     found = compare(runs_of(tmp_path, {"baseline": [99.0, 99.0], "awq": [99.0, 99.0]}, failed={"awq": 1}))
     assert the_effect(found, ERRORS).candidate == pytest.approx(1 / 50)
     assert the_effect(found, ERRORS).outcome == NO_DIFFERENCE
+
+
+# The margin, and one verdict
+
+NEAR = {"baseline": [100.0, 110.0, 120.0, 105.0], "awq": [101.0, 110.5, 120.0, 105.5]}
+
+
+def test_what_differs_by_less_than_the_margin_is_equivalent(tmp_path: Path) -> None:
+    found = compare(runs_of(tmp_path, NEAR))
+    effect = the_effect(found)
+    assert (effect.outcome, effect.within, effect.more_pairs) == (EQUIVALENT, True, None)
+    assert sentences(found)[0].startswith("awq answers as soon as baseline (within 5 %) at 4 users: ")
+    assert weigh(found)["awq"].status == "PASS"
+    assert weigh(found)["awq"].reasons == ("nothing that the SLA limits is worse by 5 %",)
+    narrow = compare(runs_of(tmp_path, NEAR), margin=0.005)
+    assert the_effect(narrow).outcome == NO_DIFFERENCE
+    assert the_effect(narrow).more_pairs is not None
+    assert weigh(narrow)["awq"].status == "INCONCLUSIVE"
+
+
+def test_a_difference_within_the_margin_is_told_and_does_not_count(tmp_path: Path) -> None:
+    found = compare(runs_of(tmp_path, {"baseline": [100.0, 110.0, 120.0], "awq": [102.0, 112.0, 122.5]}))
+    effect = the_effect(found)
+    assert (effect.outcome, effect.within, effect.beyond) == (WORSE, True, False)
+    assert sentences(found)[0].startswith("awq answers later than baseline (by less than 5 %) at 4 users: ")
+    assert weigh(found)["awq"].status == "PASS"
+
+
+def test_more_pairs_are_asked_for_where_nothing_is_shown(tmp_path: Path) -> None:
+    found = compare(runs_of(tmp_path, {"baseline": [100.0, 100.0], "awq": [95.0, 111.0]}))
+    more = the_effect(found).more_pairs
+    assert more is not None
+    assert more > 10
+    assert f"about {more} more pairs would show 5 % or rule it out" in sentences(found)[0]
+    (reason,) = weigh(found)["awq"].reasons
+    assert reason.startswith("ttft p95 (1.03 x): no difference shown; about ")
+
+
+def test_worse_is_a_fail_and_one_pair_proves_nothing(tmp_path: Path) -> None:
+    worse = weigh(compare(runs_of(tmp_path / "worse", {"baseline": [100.0, 110.0], "awq": [190.0, 198.0]})))
+    assert (worse["awq"].status, worse["awq"].exit_code) == ("FAIL", 3)
+    assert worse["awq"].reasons == ("ttft p95 (1.85 x) worse, by more than 5 %",)
+    one = weigh(compare(runs_of(tmp_path / "one", {"baseline": [100.0], "awq": [190.0]})))
+    assert one["awq"].status == "INCONCLUSIVE"
+    assert one["awq"].reasons == ("ttft p95 (1.9 x): one pair proves nothing",)
+
+
+def test_better_but_without_the_quality_is_a_fail(tmp_path: Path) -> None:
+    found = compare(runs_of(tmp_path, {"baseline": [100.0, 110.0], "awq": [50.0, 54.0]}))
+    assert weigh(found)["awq"].status == "PASS"
+    quality = {"awq": {"status": "FAIL", "reasons": ["kl <= 0.05: at least 0.31"]}}
+    weighed = weigh(found, quality)["awq"]
+    assert (weighed.status, weighed.reasons) == ("FAIL", ("quality FAIL: kl <= 0.05: at least 0.31",))
+    assert (
+        "against baseline: awq worse (quality FAIL: kl <= 0.05: at least 0.31)"
+        in sentences(found, quality)[-1]
+    )
+
+
+def test_failures_that_the_sla_limits_are_weighed(tmp_path: Path) -> None:
+    by = parse("name: few\nobjectives: [error_rate < 10 %]", "test")
+    ttft_ms = {"baseline": [99.0, 99.0], "awq": [99.0, 99.0]}
+    fine = compare(runs_of(tmp_path / "fine", ttft_ms, sla=by))
+    assert (the_effect(fine, ERRORS).limited, the_effect(fine, ERRORS).outcome) == (True, EQUIVALENT)
+    assert weigh(fine)["awq"].status == "PASS"
+    some = compare(runs_of(tmp_path / "some", ttft_ms, sla=by, failed={"awq": 3}))
+    assert the_effect(some, ERRORS).outcome == NO_DIFFERENCE
+    assert weigh(some)["awq"].status == "INCONCLUSIVE"
+    many = compare(runs_of(tmp_path / "many", ttft_ms, sla=by, failed={"awq": 12}))
+    assert weigh(many)["awq"].status == "FAIL"
+
+
+def test_a_load_of_which_no_run_counts_is_invalid(tmp_path: Path) -> None:
+    judged = runs_of(tmp_path, {"baseline": [100.0], "awq": [190.0]})
+    change_meta(judged[-1][0].path, {"accounting": {"unaccounted": 3}})
+    run = load(judged[-1][0].path)
+    weighed = weigh(compare([judged[0], (run, judge(run, FIRST_TOKEN))]))["awq"]
+    assert (weighed.status, weighed.exit_code) == ("INVALID", 5)
+    assert weighed.reasons == ("no run counts: awq: unaccounted: found 3, limit 0",)
+
+
+def test_a_difference_that_is_one_of_many_loads_is_not_sure(tmp_path: Path) -> None:
+    """Each load is a family of its own for what is told; the verdict is on all of them."""
+    ttft_ms = {"baseline": [100.0, 100.0], "awq": [150.0, 158.0]}
+    (only,) = compare(runs_of(tmp_path, ttft_ms)).contrasts
+    found = compare(runs_of(tmp_path, ttft_ms))
+    assert 0.017 < (the_effect(found).p_alone or 0) < 0.05
+    levels = [replace(only, level=level) for level in (1.0, 2.0, 4.0)]
+    several = replace(found, contrasts=tuple(levels), levels=(1.0, 2.0, 4.0))
+    assert weigh(several)["awq"].status == "INCONCLUSIVE"
+    reason = weigh(several)["awq"].reasons[0]
+    assert reason.startswith("at 1 user: ttft p95 (1.54 x): worse at this load alone")
+
+
+def test_the_margin_of_an_experiment_is_kept_with_its_runs(tmp_path: Path) -> None:
+    judged = runs_of(tmp_path, NEAR)
+    for run, _ in judged:
+        change_meta(run.path, {"experiment": {"margin": 0.005}})
+    again = [load(run.path) for run, _ in judged]
+    found = compare([(run, judge(run, FIRST_TOKEN)) for run in again])
+    assert (found.margin, the_effect(found).outcome) == (0.005, NO_DIFFERENCE)
+    change_meta(again[0].path, {"experiment": {"margin": 5}})
+    with pytest.raises(
+        ComparisonError, match=r"found experiment.margin = 5, expected a number between 0 and 1"
+    ):
+        compare([(run, judge(run, FIRST_TOKEN)) for run in [load(run.path) for run in again]])
+
+
+# Where in the distribution
+
+
+def test_a_tail_that_grew_is_told_from_everything_being_slower(tmp_path: Path) -> None:
+    def spread(late: float) -> Requests:
+        """Two hundred requests between 50 and 150 ms; the last fifth is later by a factor."""
+        made = []
+        for i in range(200):
+            ttft = (50 + 0.5 * i) * (late if i >= 160 else 1.0)
+            record = make_record(START_S * 10**9 + i * 60 * MS, ttft, [10.0] * 9, "ok")
+            made.append((record, gaps_of(record, [10.0] * 9)))
+        return made
+
+    judged = []
+    for block in (1, 2, 3):
+        for server, late in (("baseline", 1.0), ("awq", 2.0 + block / 50)):
+            path = measured(
+                tmp_path,
+                server,
+                baseline="baseline",
+                block=block,
+                requests=spread(late),
+                seconds=12,
+                warmup_s=0,
+            )
+            run = load(path)
+            judged.append((run, judge(run, FIRST_TOKEN)))
+    (contrast,) = compare(judged).contrasts
+    (shift,) = [one for one in contrast.shifts if one.metric == "ttft"]
+    signs = {one.percentile: one.sign for one in shift.points}
+    assert signs == {**dict.fromkeys((10, 20, 30, 40, 50, 60, 70, 80), 0), 90: 1, 95: 1}
+    assert shift.where == "slower at p90 to p95"
+    assert "First token slower at p90 to p95." in sentences(compare(judged))[0]
 
 
 # Levels
@@ -318,7 +486,7 @@ def test_what_was_not_measured_is_missing(tmp_path: Path) -> None:
         ({"workload": {"max_tokens": 9}}, "found workload.max_tokens 9, expected 8"),
         ({"workload": {"ignore_eos": True}}, "found workload.ignore_eos True, expected None"),
         ({"deadlines": {"total_s": 9}}, "found deadlines.total_s 9, expected 60"),
-        ({"target": {"url": "http://gpu-7:8000"}}, "found the host 'gpu-7', expected '127.0.0.1'"),
+        ({"target": {"url": "http://gpu-7:8000"}}, "found target.host 'gpu-7', expected 'loopback'"),
         ({"experiment": {"baseline": "int8"}}, "found the baseline 'int8', expected 'baseline'"),
         ({"experiment": {"server": "baseline"}}, "found the same server, level and block as in "),
         ({"experiment": None}, "found experiment = None, expected an object with server, baseline, level"),
@@ -374,8 +542,10 @@ def test_what_is_known_of_the_servers_is_told(tmp_path: Path) -> None:
     silent = replace(found.servers[1], kernels=())
     unknown, *_ = sentences(replace(found, servers=(found.servers[0], silent, found.servers[2])), quality)
     assert "Its log names no kernel; WNA16 was expected." in unknown
-    assert "Its kernel is CPUWNA16LinearKernel. Quality FAIL: kl <= 0.05: at least 0.31 (and 1 more)." in awq
-    assert "Its kernel is SlowKernel, not the expected CPUInt8. Quality PASS: all 7 limits hold." in int8
+    assert "Its kernel is CPUWNA16LinearKernel." in awq
+    assert "Quality FAIL: kl <= 0.05: at least 0.31 (and 1 more)." in awq
+    assert "Its kernel is SlowKernel, not the expected CPUInt8." in int8
+    assert "Quality PASS: all 7 limits hold." in int8
     assert all(text.startswith("SIMULATED: ") for text in (awq, int8, sla))
     assert "awq (FAILs on quality, too)" in sla
 
@@ -384,7 +554,11 @@ def test_the_sla_holds_up_to_a_level(tmp_path: Path) -> None:
     by = parse("name: quick\nobjectives: [ttft p50 < 60 ms]", "test")
     factors = {1: {}, 2: {"awq": 1.5}, 4: {"awq": 0.5, "baseline": 2.0}}
     found = compare(experiment(tmp_path, {"baseline": {}, "awq": {}}, factors, blocks=1, sla=by))
-    assert sentences(found)[-1] == "SLA quick: baseline holds it up to 2 users; awq holds it up to 1 user."
+    assert sentences(found)[-1] == (
+        "SLA quick: baseline holds it up to 2 users; awq holds it up to 1 user. "
+        "By these limits, against baseline: "
+        "awq undecided (at 1 user: ttft p50 (0.976 x): one pair proves nothing)."
+    )
 
 
 def test_one_server_alone_is_not_compared_and_nobody_expects_it(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import click
 
 from tokenswarm import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
 from tokenswarm.cli_capacity import capacity
+from tokenswarm.cli_comparing import compare
 from tokenswarm.cli_serving import install, offline, quality, quantize, serve
 
 EXIT_HELP = """
@@ -42,6 +43,7 @@ def cli() -> None:
     tokenswarm run experiment.yaml   measure servers of your own (docs: tokenswarm run --help)
     tokenswarm verdict RUN_DIR       judge a run again, by another SLA
     tokenswarm capacity DIR          how many replicas a demand needs, from an experiment's runs
+    tokenswarm compare DIR DIR       runs against earlier ones: is anything worse?
     tokenswarm probe URL             ten quick requests: does it answer, and how fast
     tokenswarm calibrate             what this machine's instrument is worth
     tokenswarm install vllm          an engine, in an environment of its own
@@ -234,6 +236,7 @@ def _conclude(found: Any, where: Path, *, machine: bool, goes_on_with: str = "")
     sys.exit(found.exit_code)
 
 
+cli.add_command(compare)
 cli.add_command(serve)
 cli.add_command(install)
 cli.add_command(quantize)

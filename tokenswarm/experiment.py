@@ -28,6 +28,7 @@ The file (YAML; every key but `servers` may be left out):
       prompt_words: 40-160
       max_tokens: 64
       options: []             # further options of the locustfile, such as [--ignore-eos]
+    margin: 5 %               # a difference from the baseline that is smaller is none
     sla: sla.yaml             # a file beside this one, or the SLA itself (name, objectives, quality)
     search:                   # instead of rate, users, duration_s and blocks: the highest load within the SLA
       from: 1                 # where it begins: arrivals a second, or users
@@ -45,6 +46,7 @@ starts each server once. Between two runs nothing may be left at the server (`to
 """
 
 import random
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -157,6 +159,11 @@ class Experiment(msgspec.Struct, forbid_unknown_fields=True):
     workload: Workload = msgspec.field(default_factory=Workload)
     sla: str | InlineSla = ""
     search: Search | None = None
+    margin: str = ""  # 5 % where it is not given
+
+    def margin_share(self) -> float | None:
+        """Return the margin as a share, if there is one of its own; raises TokenswarmError."""
+        return percentage(self.margin, "margin") if self.margin else None
 
 
 class Run(NamedTuple):
@@ -182,6 +189,10 @@ def read(path: Path) -> Experiment:
     except yaml.YAMLError as error:
         raise TokenswarmError(f"{path}: not YAML ({' '.join(str(error).split())})", EXIT_USAGE) from None
     except (msgspec.ValidationError, UsageError) as error:
+        raise TokenswarmError(f"{path}: {error}", EXIT_USAGE) from None
+    try:
+        experiment.margin_share()
+    except TokenswarmError as error:
         raise TokenswarmError(f"{path}: {error}", EXIT_USAGE) from None
     if experiment.profiles:
         experiment.profiles = str(path.parent / experiment.profiles)
@@ -217,6 +228,15 @@ def _check_search(plain: dict[str, Any], experiment: Experiment) -> None:
     if search.longest_s < search.probe_s:
         found = f"longest_s {search.longest_s:g} and probe_s {search.probe_s:g}"
         raise UsageError(f"search: found {found}, expected a longest probe that holds one")
+
+
+def percentage(text: str, name: str) -> float:
+    """Return what "5 %" means as a share between 0 and 1; raises TokenswarmError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
+    share = float(match[1]) / 100 if match else 0.0
+    if not 0 < share < 1:
+        raise TokenswarmError(f"{name}: found {text!r}, expected a percentage such as 5 %", EXIT_USAGE)
+    return share
 
 
 def _check(server: Server, experiment: Experiment) -> None:

@@ -147,16 +147,21 @@ def _one_server(judged: list[tuple[rundir.Run, verdict.Verdict]]) -> bool:
     return all(place.get("server") for place in placed) and len({place["server"] for place in placed}) == 1
 
 
-def _judge(directory: Path, by: slas.Sla) -> tuple[rundir.Run, verdict.Verdict]:
+def read(directory: Path, by: slas.Sla) -> tuple[rundir.Run, verdict.Verdict]:
+    """Read a run and judge it, writing nothing; raises TokenswarmError where the directory holds none."""
     try:
         run = rundir.load(directory)
     except rundir.RunError as error:
         raise TokenswarmError(str(error), EXIT_USAGE) from None
     try:
-        found = verdict.judge(run, by)
+        return run, verdict.judge(run, by)
     except (TypeError, AttributeError, KeyError) as error:
         text = f"{directory}: run.json holds what no run writes ({error})"
         raise TokenswarmError(text, EXIT_USAGE) from None
+
+
+def _judge(directory: Path, by: slas.Sla) -> tuple[rundir.Run, verdict.Verdict]:
+    run, found = read(directory, by)
     verdict.write_verdict(found, directory / "verdict.json")
     junit.write_junit(found, directory / "junit.xml")
     return run, found

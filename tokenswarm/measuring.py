@@ -210,6 +210,9 @@ def _keep_facts(experiment: Experiment, run: Run, up: Up, rest: Rest, directory:
         "block": run.block,
     }
     meta["cool_down"] = rest.to_json()
+    margin = experiment.margin_share()
+    if margin is not None:
+        meta["experiment"]["margin"] = margin
     if up.facts is not None:
         meta["server"] = up.facts | {"ended": up.ended()}
     draft = file.with_suffix(".json.part")

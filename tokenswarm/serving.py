@@ -67,6 +67,7 @@ def facts(profile: Profile, command: argv.Command, server: launch.Server) -> dic
         "argv": list(command.argv),
         "variables": command.variables,
         "inherited": inherited(command),
+        "gpu": machine.here().gpu,
         "kernels": list(server.kernels),
         "kernel_expected": expected_kernel(profile),
         "kernel_ok": kernel_ok(profile, server),
