@@ -26,26 +26,26 @@ REPLICAS_KEY = "dashed: always as for the peak   cross: too few for a while"
 HOUR_S = 3600.0
 
 
-def look(plan: CapacityPlan, server: str) -> tuple[str, Any, str]:
+def look(capacities: Sequence[Capacity], server: str) -> tuple[str, Any, str]:
     """Return a server's colour, line style and marker."""
-    return RUNS[[one.server for one in plan.capacities].index(server) % len(RUNS)]
+    return RUNS[[one.server for one in capacities].index(server) % len(RUNS)]
 
 
-def latency_metric(plan: CapacityPlan, name: str) -> str:
+def latency_metric(capacities: Sequence[Capacity], name: str) -> str:
     """Return the percentile of a metric that the SLA limits, else p95 (of ITL: p99)."""
-    limited = [metric for metric in plan.capacities[0].limits_ms if metric.startswith(f"{name} p")]
+    limited = [metric for metric in capacities[0].limits_ms if metric.startswith(f"{name} p")]
     return limited[0] if limited else {"itl": "itl p99"}.get(name, f"{name} p95")
 
 
-def draw_latency(ax: Axes, plan: CapacityPlan, name: str) -> None:
+def draw_latency(ax: Axes, capacities: Sequence[Capacity], name: str) -> None:
     """Draw a metric ("ttft" or "itl") by load against its limit; of one server also its other percentiles."""
-    metric = latency_metric(plan, name)
-    limit = plan.capacities[0].limits_ms.get(metric)
-    alone = len(plan.capacities) == 1
+    metric = latency_metric(capacities, name)
+    limit = capacities[0].limits_ms.get(metric)
+    alone = len(capacities) == 1
     others = [one for one in (f"{name} p50", f"{name} p95", f"{name} p99") if one != metric and alone]
     seen: list[float] = []
-    for capacity in plan.capacities:
-        color, line, marker = look(plan, capacity.server)
+    for capacity in capacities:
+        color, line, marker = look(capacities, capacity.server)
         points = _points(capacity, metric)
         seen += [value for _, value in points]
         ax.plot([one.level for one, _ in points], [value for _, value in points], color=color, linestyle=line)
@@ -64,13 +64,13 @@ def draw_latency(ax: Axes, plan: CapacityPlan, name: str) -> None:
         ax.axhline(limit, color=INK, linewidth=1.1, zorder=1)
         at: Any = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "bbox": PAPER}
         ax.annotate(f"SLA: {number(limit)} ms", (0.01, limit), xytext=(0, 4), fontsize=7.5, **at)
-    _level_axis(ax, plan)
-    _intervals(ax, plan)
-    _knees(ax, plan, name)
-    for row, capacity in enumerate(plan.capacities):
+    _level_axis(ax, capacities)
+    _intervals(ax, capacities)
+    _knees(ax, capacities, name)
+    for row, capacity in enumerate(capacities):
         stars = [one.level for one in capacity.levels if one.status == OVERSATURATED]
         heights = [0.96 - 0.06 * row] * len(stars)
-        color = look(plan, capacity.server)[0]
+        color = look(capacities, capacity.server)[0]
         ax.plot(stars, heights, "*", color=color, markersize=8, transform=ax.get_xaxis_transform(), zorder=5)
     ax.set_title(f"{metric_name(metric)} by load, ms")
 
@@ -104,8 +104,8 @@ def _value_axis(ax: Axes, seen: Sequence[float], limit: float | None) -> None:
     ax.yaxis.set_major_locator(MaxNLocator(5))
 
 
-def _level_axis(ax: Axes, plan: CapacityPlan) -> None:
-    levels = sorted({one.level for capacity in plan.capacities for one in capacity.levels})
+def _level_axis(ax: Axes, capacities: Sequence[Capacity]) -> None:
+    levels = sorted({one.level for capacity in capacities for one in capacity.levels})
     low, high = levels[0], levels[-1]
     if high / low > 12:
         log_ticks(ax, "x")
@@ -116,7 +116,7 @@ def _level_axis(ax: Axes, plan: CapacityPlan) -> None:
     ax.xaxis.set_major_locator(FixedLocator(_apart(levels, ax)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    unit = plan.capacities[0].unit
+    unit = capacities[0].unit
     ax.set_xlabel(f"{unit} on one replica")
 
 
@@ -131,10 +131,10 @@ def _apart(levels: Sequence[float], ax: Axes) -> list[float]:
     return kept
 
 
-def _intervals(ax: Axes, plan: CapacityPlan) -> None:
+def _intervals(ax: Axes, capacities: Sequence[Capacity]) -> None:
     """Shade from the highest level that holds to the lowest that does not."""
-    for capacity in plan.capacities:
-        color, line, _ = look(plan, capacity.server)
+    for capacity in capacities:
+        color, line, _ = look(capacities, capacity.server)
         left, right = ax.get_xlim()
         if capacity.highest is None:
             continue
@@ -143,11 +143,11 @@ def _intervals(ax: Axes, plan: CapacityPlan) -> None:
         ax.axvline(capacity.highest, color=color, linestyle=line, linewidth=1.0, zorder=1)
 
 
-def _knees(ax: Axes, plan: CapacityPlan, name: str) -> None:
+def _knees(ax: Axes, capacities: Sequence[Capacity], name: str) -> None:
     """Mark the knee of TTFT, which decides nothing."""
-    for capacity in plan.capacities if name == "ttft" else ():
+    for capacity in capacities if name == "ttft" else ():
         if capacity.knee is not None:
-            color = look(plan, capacity.server)[0]
+            color = look(capacities, capacity.server)[0]
             foot: Any = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
             ax.plot(
                 [capacity.knee], [0.0], "^", color=color, markersize=7, transform=ax.get_xaxis_transform()
@@ -155,11 +155,11 @@ def _knees(ax: Axes, plan: CapacityPlan, name: str) -> None:
             ax.annotate("knee", (capacity.knee, 0.0), xytext=(6, 3), fontsize=7, color=SOFT, **foot)
 
 
-def draw_goodput(ax: Axes, plan: CapacityPlan) -> None:
+def draw_goodput(ax: Axes, capacities: Sequence[Capacity]) -> None:
     """Draw the rate of good requests by load with its bounds; in an open loop against all being good."""
     highest = 0.0
-    for capacity in plan.capacities:
-        color, line, marker = look(plan, capacity.server)
+    for capacity in capacities:
+        color, line, marker = look(capacities, capacity.server)
         known = [(one, one.goodput_per_s) for one in capacity.levels if one.goodput_per_s is not None]
         ax.plot([one.level for one, _ in known], [value for _, value in known], color=color, linestyle=line)
         for one, _ in known:
@@ -172,8 +172,8 @@ def draw_goodput(ax: Axes, plan: CapacityPlan) -> None:
             _collapse(ax, capacity, color)
     ax.set_ylim(0, highest * 1.3 or 1)
     ax.yaxis.set_major_locator(MaxNLocator(5))
-    _level_axis(ax, plan)
-    if plan.capacities[0].loop == "open":
+    _level_axis(ax, capacities)
+    if capacities[0].loop == "open":
         right = min(ax.get_xlim()[1], ax.get_ylim()[1])
         ax.plot(
             [0, right], [0, right], color=SOFT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1, scalex=False
@@ -188,8 +188,8 @@ def draw_goodput(ax: Axes, plan: CapacityPlan) -> None:
             color=SOFT,
             ha="right",
         )
-    _intervals(ax, plan)
-    _used(ax, plan)
+    _intervals(ax, capacities)
+    _used(ax, capacities)
     ax.set_title("Goodput by load, good requests/s")
 
 
@@ -207,9 +207,9 @@ def _collapse(ax: Axes, capacity: Capacity, color: str) -> None:
     )
 
 
-def _used(ax: Axes, plan: CapacityPlan) -> None:
+def _used(ax: Axes, capacities: Sequence[Capacity]) -> None:
     """Ring the figure that the plan stands on."""
-    for capacity in plan.capacities:
+    for capacity in capacities:
         level = capacity.at_highest
         if level and level.goodput_low_per_s:
             at = (level.level, level.goodput_low_per_s)
@@ -247,7 +247,7 @@ def draw_replicas(ax: Axes, plan: CapacityPlan) -> None:
     for fleet in plan.fleets:
         if not (fleet.autoscaled and fleet.sizing):
             continue
-        color, line, _ = look(plan, fleet.server)
+        color, line, _ = look(plan.capacities, fleet.server)
         at = [one.start_s / _unit_s(plan) for one in fleet.autoscaled.moments]
         ready = [one.ready for one in fleet.autoscaled.moments]
         ax.plot(
@@ -292,7 +292,7 @@ def draw_sensitivity(ax: Axes, plan: CapacityPlan) -> None:
     size = 7.5
     width_in = ax.get_window_extent().width / ax.figure.dpi
     for number_of, fleet in enumerate(sized):
-        color, _, marker = look(plan, fleet.server)
+        color, _, marker = look(plan.capacities, fleet.server)
         shift = 0.5 * ((number_of + 0.5) / len(sized) - 0.5)
         base = fleet.variants[0].replicas
         ax.axvline(base, color=color, linewidth=0.9, linestyle=(0, (4, 2)), zorder=0)

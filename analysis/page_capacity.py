@@ -110,7 +110,7 @@ def _servers(made: Figure, plan: CapacityPlan, top: float) -> float:
     for row, (capacity, fleet) in enumerate(zip(plan.capacities, plan.fleets, strict=True)):
         y = top - line * (row + 1.5)
         rules.axhline(y + line / 2, color=FAINT, linewidth=0.6)
-        color, _, marker = look(plan, capacity.server)
+        color, _, marker = look(plan.capacities, capacity.server)
         rules.plot([LEFT + 0.009], [y], marker, color=color, markersize=6)
         name = shortened(capacity.server, 9, 1.75)
         made.text(LEFT + 0.022, y, name, fontsize=9, va="center", weight="bold")
@@ -181,8 +181,8 @@ def _charts(made: Figure, plan: CapacityPlan, top: float, bottom: float) -> None
     left, width = LEFT + 0.03, 0.395
     upper, lower = top - 0.018 - names - high, bottom + 0.03
     _legend(made, plan, top)
-    draw_latency(made.add_axes((left, upper, width, high)), plan, "ttft")
-    draw_goodput(made.add_axes((RIGHT - width, upper, width, high)), plan)
+    draw_latency(made.add_axes((left, upper, width, high)), plan.capacities, "ttft")
+    draw_goodput(made.add_axes((RIGHT - width, upper, width, high)), plan.capacities)
     if any(fleet.variants for fleet in plan.fleets):
         beside = 0.115 if len(plan.fleets) == 1 else 0.02 + 0.035 * len(plan.fleets)  # for the counts
         across = (LEFT + LABELS, lower, left + width - LEFT - LABELS - beside, high)
@@ -195,7 +195,7 @@ def _charts(made: Figure, plan: CapacityPlan, top: float, bottom: float) -> None
         draw_replicas(made.add_axes((RIGHT - width, lower, width, high - third - 0.035)), plan)
     else:
         at = RIGHT - width if any(fleet.variants for fleet in plan.fleets) else left
-        draw_latency(made.add_axes((at, lower, width, high)), plan, "itl")
+        draw_latency(made.add_axes((at, lower, width, high)), plan.capacities, "itl")
 
 
 def _legend(made: Figure, plan: CapacityPlan, top: float) -> None:
@@ -206,7 +206,7 @@ def _legend(made: Figure, plan: CapacityPlan, top: float) -> None:
     legend.axis("off")
     step = 1 / max(4, len(plan.capacities))
     for i, capacity in enumerate(plan.capacities):
-        color, line, marker = look(plan, capacity.server)
+        color, line, marker = look(plan.capacities, capacity.server)
         legend.plot([i * step, i * step + 0.035], [0.5, 0.5], color=color, linestyle=line)
         legend.plot([i * step + 0.0175], [0.5], marker, color=color, markersize=5)
         name = shortened(capacity.server, 8, (step - 0.06) * ROOM_IN)
@@ -233,9 +233,9 @@ def chart_figures(plan: CapacityPlan, judged: Sequence[Judged]) -> dict[str, Fig
 
     made: dict[str, Figure] = {}
     with style():
-        figure("capacity-ttft", lambda ax: draw_latency(ax, plan, "ttft"))
-        figure("capacity-itl", lambda ax: draw_latency(ax, plan, "itl"))
-        figure("capacity-goodput", lambda ax: draw_goodput(ax, plan))
+        figure("capacity-ttft", lambda ax: draw_latency(ax, plan.capacities, "ttft"))
+        figure("capacity-itl", lambda ax: draw_latency(ax, plan.capacities, "itl"))
+        figure("capacity-goodput", lambda ax: draw_goodput(ax, plan.capacities))
         if any(fleet.variants for fleet in plan.fleets):
             made["capacity-sensitivity"] = Figure(figsize=(7.0, 4.2))
             draw_sensitivity(made["capacity-sensitivity"].add_axes((0.38, 0.1, 0.42, 0.8)), plan)
@@ -253,6 +253,6 @@ def _legend_above(made: Figure, plan: CapacityPlan) -> None:
     made.text(0.09, 0.015, KEY, fontsize=6.5, color=SOFT)
     x = 0.09
     for capacity in plan.capacities if len(plan.capacities) > 1 else ():
-        color, _, marker = look(plan, capacity.server)
+        color, _, marker = look(plan.capacities, capacity.server)
         made.text(x, 0.945, f"{SYMBOLS[marker]} {capacity.server}", color=color, fontsize=9, weight="bold")
         x += (width_in(capacity.server, 9) * 1.15 + 0.4) / 7.0
