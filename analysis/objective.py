@@ -1,7 +1,7 @@
 """Judge one objective: observed value, bounds on the share of bad events, and a status with its reason."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
@@ -21,9 +21,22 @@ from .samples import (
     share_tally,
 )
 from .sla import POOLED_METRICS, ErrorRate, Goodput, Latency, Limit, Objective
-from .statistics import BATCH_TAU, BATCHES, autocorrelation_time, mean_bounds, samples_needed, share_bounds
+from .statistics import (
+    BATCH_TAU,
+    BATCHES,
+    MIN_CLUSTERS,
+    autocorrelation_time,
+    mean_bounds,
+    samples_needed,
+    share_bounds,
+)
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
+
+UNTIMED = "no valid interval: the file has no times, so how alike neighbouring requests are is not known"
+
+WORTH_UNKNOWN = MIN_CLUSTERS
+"""What requests of unknown dependence are worth at least, for a FAIL: the fewest that are given an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,7 @@ class Evidence:
     def __init__(self, run: Run) -> None:
         """Cut the window out of a run."""
         self.frame = window(run)
+        self.unknown, self.timed = run.unknown, run.timed
         start, end = run.window_ns
         self.window_s = max(0.0, (end - start) / 1e9)
         self.whole_s = range(-(-start // 10**9), end // 10**9)
@@ -83,6 +97,9 @@ class Evidence:
 
 def judge_objective(evidence: Evidence, objective: Objective) -> ObjectiveResult:
     """Judge one objective on the window's evidence."""
+    unknown = [name for name in _metrics(objective) if name in evidence.unknown]
+    if unknown:
+        return _not_known(evidence, objective, unknown)
     if isinstance(objective, ErrorRate):
         return _judge_error_rate(evidence, objective)
     if isinstance(objective, Goodput):
@@ -155,6 +172,8 @@ def _result(evidence: Evidence, objective: Objective, tally: Tally, seen: _Seen)
     factor: float | None = None
     if not tally.n:
         status, reason = INCONCLUSIVE, "no data"
+    elif not evidence.timed:
+        status, reason = _untimed(tally, allowed)
     elif tally.refusal:
         status, reason, factor = INCONCLUSIVE, tally.refusal, _growth(tally, allowed) or 1.0
         factor = max(factor, tally.needed / tally.independent)
@@ -182,13 +201,41 @@ def _result(evidence: Evidence, objective: Objective, tally: Tally, seen: _Seen)
         n=tally.n,
         bad=tally.bad if tally.n else None,
         undecided=tally.undecided,
-        n_eff=tally.n_eff if tally.n else None,
+        n_eff=tally.n_eff if tally.n and evidence.timed else None,
         bound_low=bounds[0],
         bound_high=bounds[1],
         allowed=allowed,
         resolution=seen.resolution,
         more_requests=more[0],
         more_minutes=more[1],
+    )
+
+
+def _untimed(tally: Tally, allowed: float) -> tuple[str, str]:
+    """Judge what nobody can give an interval: FAIL where even the least worth would show it, never PASS."""
+    n_eff = min(WORTH_UNKNOWN, tally.n)
+    bad = tally.bad * n_eff / tally.n
+    lower = share_bounds(bad, bad, n_eff)[0]
+    if lower < allowed:
+        return INCONCLUSIVE, UNTIMED
+    return FAIL, f"at least {percent(lower)} bad, {percent(allowed)} allowed, were all {tally.n:,} worth {n_eff}"
+
+
+def _metrics(objective: Objective) -> tuple[str, ...]:
+    if isinstance(objective, Latency):
+        return (objective.limit.metric,)
+    return tuple(limit.metric for limit in objective.limits) if isinstance(objective, Goodput) else ()
+
+
+def _not_known(evidence: Evidence, objective: Objective, names: list[str]) -> ObjectiveResult:
+    """Return the result on what the imported file says nothing of: no figure, whatever failed beside it."""
+    nothing = Tally(0, 0, 0, 0.0, 0.0, 0, "requests")
+    result = _result(evidence, objective, nothing, _Seen(None, None, None))
+    mean = isinstance(objective, Latency) and objective.percentile is None
+    return replace(
+        result,
+        statistic="mean" if mean else result.statistic,
+        reason=f"not known: the imported file has no {' and no '.join(names)}",
     )
 
 
@@ -242,6 +289,8 @@ def _judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
     low = high = None
     if not n:
         status, reason = INCONCLUSIVE, "no data"
+    elif not evidence.timed:
+        status, reason, independent = INCONCLUSIVE, UNTIMED, math.inf
     elif independent < BATCHES * BATCH_TAU:
         status, reason = INCONCLUSIVE, refusal(independent, "requests", BATCHES * BATCH_TAU)
     else:
@@ -269,7 +318,7 @@ def _judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
         n=n + failed,
         bad=None,
         undecided=undecided,
-        n_eff=independent if n else None,
+        n_eff=independent if n and evidence.timed else None,
         bound_low=low,
         bound_high=high,
         allowed=limit_ms,

@@ -118,6 +118,7 @@ def _load(run: Run, verdict: Verdict) -> str:
     if verdict.loop == "open":
         kind = f"open loop, {load.get('arrivals') or 'planned'}"
     rate = f", {n / seconds:.3g} requests/s" if seconds > 0 else ""
+    kind = f"IMPORTED from {verdict.imported['tool']}, {kind}" if verdict.imported else kind
     return f"{kind}{rate}, n = {n:,} in {seconds:,.0f} s"
 
 
@@ -312,6 +313,9 @@ def _provenance(made: Figure, judged: Sequence[Judged]) -> float:
     for letter, (run, verdict) in zip(LETTERS, judged, strict=False):
         before = f"{letter}: " if len(judged) > 1 else ""
         lines.extend(wrapped(before + _origin(run.meta, verdict), 6.5, room, 2))
+        if verdict.imported:  # what the tool's words mean, since they are not ours
+            words = ". ".join(verdict.imported["definitions"])
+            lines.extend(wrapped(f"{before}{words}.", 6.5, room, 8 if len(judged) == 1 else 4))
     for number, line in enumerate(reversed(lines)):
         made.text(LEFT, 0.016 + 0.01 * number, line, fontsize=6.5, va="bottom", color=SOFT)
     return 0.016 + 0.01 * len(lines)

@@ -42,6 +42,7 @@ class Verdict:
     in_flight_trend: Trend | None
     ttft_ms_trend: Trend | None
     scenarios: tuple[ScenarioSummary, ...]
+    imported: Mapping[str, Any] | None = None  # tool, version, definitions: where another tool measured
 
     @property
     def exit_code(self) -> int:
@@ -61,7 +62,11 @@ def judge(run: Run, sla: Sla) -> Verdict:
     objectives = tuple(judge_objective(evidence, objective) for objective in sla.objectives)
     in_flight, ttft_ms = _trends(run, evidence)
     rising = bool(in_flight and ttft_ms and in_flight.rising and ttft_ms.rising)
-    status, reasons = _overall(gates, objectives, in_flight if rising else None)
+    status, reasons = overall(gates, objectives, in_flight if rising else None)
+    imported = run.meta.get("imported")
+    if imported:
+        by = f"IMPORTED from {imported['tool']}: what its instrument was worth is not known"
+        reasons = (*reasons, by)
     if rising:
         objectives = tuple(_without_percentile(result) for result in objectives)
     start, end = run.window_ns
@@ -80,6 +85,7 @@ def judge(run: Run, sla: Sla) -> Verdict:
         in_flight_trend=in_flight,
         ttft_ms_trend=ttft_ms,
         scenarios=summarise(run, evidence, percentiles=not rising),
+        imported=imported and {key: imported.get(key) for key in ("tool", "version", "definitions")},
     )
 
 
@@ -94,9 +100,10 @@ def _trends(run: Run, evidence: Evidence) -> tuple[Trend | None, Trend | None]:
     return in_flight, trend(per_second.index.to_numpy(), per_second.to_numpy())
 
 
-def _overall(
+def overall(
     gates: tuple[Gate, ...], objectives: tuple[ObjectiveResult, ...], rise: Trend | None
 ) -> tuple[str, tuple[str, ...]]:
+    """Return the status of a whole and its reasons; `rise` is the trend in flight where both trends rise."""
     broken = [gate for gate in gates if not gate.ok and gate.severity == "invalid"]
     if broken:
         return INVALID, tuple(f"{gate.name}: found {gate.found}, limit {gate.limit}" for gate in broken)
