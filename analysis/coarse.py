@@ -124,7 +124,7 @@ def _judge(run: Coarse, objective: Objective) -> ObjectiveResult:
         return _judge_goodput(run, objective)
     rows = run.of(objective.limit.metric)
     if not rows:
-        return _no_data(run, objective, f"not known: {run.tool}'s file has no {objective.limit.metric}")
+        return _no_data(run, objective, f"not known: the imported file has no {objective.limit.metric}")
     if objective.percentile is None:
         return _judge_mean(run, objective, rows)
     shown = _shown(rows, objective.percentile)
@@ -135,7 +135,7 @@ def _judge_goodput(run: Coarse, objective: Goodput) -> ObjectiveResult:
     """Bound the requests that miss any limit: at least the most of one, at most the sum of all (Fréchet)."""
     missing = [limit.metric for limit in objective.limits if not run.of(limit.metric)]
     if missing:
-        return _no_data(run, objective, f"not known: {run.tool}'s file has no {' and no '.join(missing)}")
+        return _no_data(run, objective, f"not known: the imported file has no {' and no '.join(missing)}")
     spreads = [_spread(run.of(limit.metric), limit) for limit in objective.limits]
     n = max(spread.n for spread in spreads)
     high = min(n, sum(spread.high - run.failed for spread in spreads) + run.failed)

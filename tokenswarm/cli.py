@@ -138,8 +138,9 @@ def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
 @sla_option
 def report(run_dir: Path, sla: Path | None) -> None:
     """Write report.pdf and charts/*.png for the run, or the experiment, in RUN_DIR."""
-    from tokenswarm import rejudging  # noqa: PLC0415 - as above
+    from tokenswarm import importing, rejudging  # noqa: PLC0415 - as above
 
+    importing.refuse_percentiles(run_dir)
     rejudging.again(run_dir, sla, report=True)
     whole = run_dir / "report.pdf"
     for file in [whole] if whole.exists() else sorted(run_dir.glob("*/report.pdf")):

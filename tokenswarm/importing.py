@@ -97,6 +97,20 @@ def percentiles(path: Path, by: Path | None) -> Conclusion | None:
     return Conclusion([result], [], None, {}, {}, [])
 
 
+def refuse_percentiles(path: Path) -> None:
+    """Raise TokenswarmError where a path holds percentiles only: a report draws requests."""
+    if path.is_file() or (not (path / "run.json").exists() and not (path / PLAN).exists() and _prefixes(path)):
+        text = f"{path}: holds percentiles only, expected requests: a report draws them; `tokenswarm verdict` judges"
+        raise TokenswarmError(text, EXIT_USAGE)
+
+
+def _prefixes(path: Path) -> list[str]:
+    """Return the runs of Locust that a path names: FOLDER/PREFIX names one, FOLDER all in it."""
+    if path.is_dir():
+        return locust.prefixes(path)
+    return [path.name] if (path.parent / f"{path.name}{locust.SUFFIX}").exists() else []
+
+
 def _percentiles(path: Path) -> tuple[coarse.Coarse, Path, str] | None:
     """Return what a path holds of percentiles, the folder of its verdict, and how that one's name begins."""
     if path.is_file():
@@ -106,11 +120,11 @@ def _percentiles(path: Path) -> tuple[coarse.Coarse, Path, str] | None:
         if not vllm.runs(source):
             raise ImportFileError(f"{path}: {importers.looks_like(source)}")
         return vllm.percentiles(source), path.parent, f"{path.stem}_"
-    if not path.exists() and (path.parent / f"{path.name}{locust.SUFFIX}").exists():
-        return locust.read(path.parent, path.name), path.parent, f"{path.name}_"
-    if not path.is_dir() or (path / "run.json").exists() or (path / PLAN).exists():
+    if (path / "run.json").exists() or (path / PLAN).exists():
         return None
-    names = locust.prefixes(path)
+    names = _prefixes(path)
+    if names and not path.is_dir():
+        return locust.read(path.parent, path.name), path.parent, f"{path.name}_"
     if len(names) > 1:
         ways = ", ".join(str(path / name) for name in names)
         raise ImportFileError(f"{path}: found {len(names)} runs of Locust, expected one: name it ({ways})")
