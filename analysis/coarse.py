@@ -70,7 +70,7 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Coarse:
-    """All that is known of a run from percentiles; `mean_ms` are bounds on the mean of e2e, where there are."""
+    """All that is known of a run from percentiles; `errors`: scenario -> message -> requests."""
 
     tool: str
     version: str | None
@@ -79,10 +79,10 @@ class Coarse:
     rows: tuple[Row, ...]
     n: int
     failed: int
-    errors: Mapping[str, Mapping[str, int]]  # scenario -> message -> requests
+    errors: Mapping[str, Mapping[str, int]]
     worth: Worth
     worth_failed: Worth
-    mean_bounds_ms: tuple[float, float] | None
+    mean_bounds_ms: tuple[float, float] | None  # on the mean of e2e
     window_ns: tuple[int, int]
     definitions: tuple[str, ...]
     gates: tuple[Gate, ...]
@@ -99,7 +99,10 @@ def judge(run: Coarse, sla: Sla) -> Verdict:
     status, reasons = overall(run.gates, objectives, None)
     return Verdict(
         status=status,
-        reasons=(*reasons, f"IMPORTED from {run.tool}: percentiles only, and what its instrument was worth is not known"),
+        reasons=(
+            *reasons,
+            f"IMPORTED from {run.tool}: percentiles only, and what its instrument was worth is not known",
+        ),
         run=run.run,
         name=run.name,
         simulated=False,
@@ -128,7 +131,7 @@ def _judge(run: Coarse, objective: Objective) -> ObjectiveResult:
     if objective.percentile is None:
         return _judge_mean(run, objective, rows)
     shown = _shown(rows, objective.percentile)
-    return _result(run, objective, _spread(rows, objective.limit), run.worth, *shown)
+    return _result(run, objective, _spread(rows, objective.limit), run.worth, shown)
 
 
 def _judge_goodput(run: Coarse, objective: Goodput) -> ObjectiveResult:
@@ -163,31 +166,33 @@ def _within(value_ns: float, limit: Limit) -> bool:
     return value_ns < limit.limit_ns if limit.strict else value_ns <= limit.limit_ns
 
 
-def _shown(rows: Sequence[Row], percentile: float) -> tuple[float | None, Point | None]:
-    """Return a percentile as the file prints it; of several rows none is the percentile of all."""
+def _shown(rows: Sequence[Row], percentile: float) -> Point | None:
+    """Return the percentile that the file prints; of several rows none is the percentile of all."""
     points = [point for row in rows for point in row.points if point.percentile == percentile]
-    if len(rows) != 1 or not points:
-        return None, None
-    return points[0].shown_ms, points[0]
+    return points[0] if len(rows) == 1 and points else None
 
 
-def _result(  # noqa: PLR0913 - one objective, and all that is known of it
-    run: Coarse,
-    objective: Objective,
-    spread: Spread,
-    worth: Worth,
-    observed: float | None,
-    point: Point | None = None,
+def _result(
+    run: Coarse, objective: Objective, spread: Spread, worth: Worth, seen: float | Point | None
 ) -> ObjectiveResult:
+    """Return the result on values beyond a limit; `seen` is a share, or the percentile in the file."""
     allowed = objective.allowed_share
+    point = seen if isinstance(seen, Point) else None
+    observed = seen.shown_ms if isinstance(seen, Point) else seen
     status, reason, bounds = INCONCLUSIVE, "no data", None
     if spread.n:
         status, reason, bounds = _decide(run, objective, spread, worth, point)
     if isinstance(objective, Latency):
-        metric, statistic, limit = objective.limit.metric, _statistic(objective), objective.limit.limit_ns / 1e6
+        metric, statistic, limit = (
+            objective.limit.metric,
+            _statistic(objective),
+            objective.limit.limit_ns / 1e6,
+        )
     else:
         errors = isinstance(objective, ErrorRate)
-        metric, statistic, limit = ("error_rate", "share", allowed) if errors else ("goodput", "share", 1 - allowed)
+        metric, statistic, limit = (
+            ("error_rate", "share", allowed) if errors else ("goodput", "share", 1 - allowed)
+        )
     return ObjectiveResult(
         text=objective.text,
         metric=metric,
@@ -228,7 +233,11 @@ def _decide(
     lower, upper = bounds(spread.low, spread.high)
     if lower >= allowed:
         least = f"at least {percent(lower)} bad, {percent(allowed)} allowed"
-        return FAIL, least if known else f"{least}, were all {n:,} worth {n_eff:g}", (lower, upper) if known else None
+        return (
+            FAIL,
+            least if known else f"{least}, were all {n:,} worth {n_eff:g}",
+            (lower, upper) if known else None,
+        )
     if known and upper < allowed:
         return PASS, f"at most {percent(upper)} bad, {percent(allowed)} allowed", (lower, upper)
     # The best or the worst reading of what was rounded would decide: then it is the rounding that does not.
@@ -254,7 +263,9 @@ def _unresolved(run: Coarse, objective: Objective, spread: Spread, point: Point 
             stands = f"{point.shown_ms:g} ms stands for {point.low_ns / 1e6:g} to {point.high_ns / 1e6:g} ms"
             return f"{run.rounding}: p{point.percentile:g} of {stands}, and the limit lies inside"
     low, high = percent(spread.low / spread.n), percent(spread.high / spread.n)
-    return f"the file's percentiles allow from {low} to {high} bad, {percent(objective.allowed_share)} allowed"
+    return (
+        f"the file's percentiles allow from {low} to {high} bad, {percent(objective.allowed_share)} allowed"
+    )
 
 
 def _judge_mean(run: Coarse, objective: Latency, rows: Sequence[Row]) -> ObjectiveResult:

@@ -36,7 +36,7 @@ PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 UNTIMED = "no valid interval: the file has no times, so how alike neighbouring requests are is not known"
 
 WORTH_UNKNOWN = MIN_CLUSTERS
-"""What requests of unknown dependence are worth at least, for a FAIL: the fewest that are given an interval."""
+"""For a FAIL, requests of unknown dependence are worth this: the fewest events that are given an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,10 @@ def _untimed(tally: Tally, allowed: float) -> tuple[str, str]:
     lower = share_bounds(bad, bad, n_eff)[0]
     if lower < allowed:
         return INCONCLUSIVE, UNTIMED
-    return FAIL, f"at least {percent(lower)} bad, {percent(allowed)} allowed, were all {tally.n:,} worth {n_eff}"
+    return (
+        FAIL,
+        f"at least {percent(lower)} bad, {percent(allowed)} allowed, were all {tally.n:,} worth {n_eff}",
+    )
 
 
 def _metrics(objective: Objective) -> tuple[str, ...]:

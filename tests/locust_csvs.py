@@ -1,6 +1,6 @@
 """Locust's CSVs as its own code writes them, from given requests: what tests of that importer read.
 
-A program, since importing Locust changes the standard library: python tests/locust_csvs.py PREFIX [full] < JSON.
+A program, since importing Locust changes the standard library: locust_csvs.py PREFIX [full] < JSON.
 The JSON is a list of [second, type, name, response time in ms, error or nothing]. Locust's statistics and its
 writer do the rest, once a second; only the clock is ours.
 """

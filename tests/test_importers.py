@@ -63,9 +63,20 @@ def test_an_imported_run_is_judged_and_says_so(tool: str, tmp_path: Path) -> Non
     assert found.imported is not None
     assert all(sentence for sentence in found.imported["definitions"])
     lights = {gate.name: gate for gate in found.gates}
-    for name in ("workers", "dispatch lag p99", "read lag p99", "coalesced chunks", "clock jumps", "unaccounted"):
+    for name in (
+        "workers",
+        "dispatch lag p99",
+        "read lag p99",
+        "coalesced chunks",
+        "clock jumps",
+        "unaccounted",
+    ):
         if name in lights:
-            assert (lights[name].found, lights[name].ok, lights[name].severity) == ("not known: imported", False, "note")
+            assert (lights[name].found, lights[name].ok, lights[name].severity) == (
+                "not known: imported",
+                False,
+                "note",
+            )
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["imported"]["tool"] == tool
 
 
@@ -170,7 +181,11 @@ NAN = float("nan")
         ("vllm bench", put("itls", 2, value=["x"]), "request 2: itls: found 'x'"),
         ("vllm bench", put("start_times", value=[]), "found 0 start_times and"),
         ("vllm bench", put("completed", value=1), "requests without an error, expected the 1 completed"),
-        ("guidellm", put("benchmarks", 0, "requests", "successful", value=[]), "found 0 of .* successful requests"),
+        (
+            "guidellm",
+            put("benchmarks", 0, "requests", "successful", value=[]),
+            "found 0 of .* successful requests",
+        ),
         ("aiperf", put("metrics", "time_to_first_token", "unit", value="h"), "line 1: found the unit 'h'"),
         ("aiperf", put("metrics", "time_to_first_token", "value", value=NAN), "line 1: time_to_first_token"),
         ("aiperf", put("metadata", "request_end_ns", value=-1), "line 1: request_end_ns: found -1"),
@@ -230,7 +245,9 @@ def test_vllm_waiting_for_a_free_slot_is_in_ttft(tmp_path: Path) -> None:
 def test_aiperf_gaps_are_its_inter_chunk_latency_and_its_itl_our_tpot(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (GOLDEN / FILES["aiperf"]).read_text().splitlines()]
     run = brought(GOLDEN / FILES["aiperf"], tmp_path / "run")
-    theirs = sorted(line["metrics"]["inter_token_latency"]["value"] for line in lines if not line.get("error"))
+    theirs = sorted(
+        line["metrics"]["inter_token_latency"]["value"] for line in lines if not line.get("error")
+    )
     ours = sorted(request_sample(run.requests, "tpot").of_ok() / 1e6)
     assert ours == pytest.approx(theirs, rel=1e-3)
     chunks = [len(line["metrics"]["inter_chunk_latency"]["value"]) for line in lines if not line.get("error")]
@@ -262,7 +279,10 @@ def test_genai_bench_has_no_times_so_there_is_no_interval(tmp_path: Path) -> Non
 
 def test_what_does_not_look_into_the_stream_has_no_ttft(tmp_path: Path) -> None:
     found = judged(
-        GOLDEN / FILES["vegeta"], tmp_path / "run", "ttft p95 < 100 ms", "goodput(ttft < 1 s, e2e < 1 s) >= 90 %"
+        GOLDEN / FILES["vegeta"],
+        tmp_path / "run",
+        "ttft p95 < 100 ms",
+        "goodput(ttft < 1 s, e2e < 1 s) >= 90 %",
     )
     for result in found.objectives:
         assert (result.status, result.reason) == ("INCONCLUSIVE", "not known: the imported file has no ttft")

@@ -125,7 +125,10 @@ def test_percentiles_alone_are_judged_as_far_as_they_reach(tmp_path: Path, sla: 
     assert verdict["objectives"][0]["observed"] == json.loads(plain.read_text())["median_ttft_ms"]
     assert (tmp_path / "plain_verdict.json").exists()
     (tmp_path / "hard.yaml").write_text("name: hard\nobjectives: [ttft p95 < 1 us]\n")
-    assert json.loads(call("verdict", plain, "--sla", tmp_path / "hard.yaml", "--json").stdout)["status"] == "FAIL"
+    assert (
+        json.loads(call("verdict", plain, "--sla", tmp_path / "hard.yaml", "--json").stdout)["status"]
+        == "FAIL"
+    )
     assert "tokenswarm import" in refused("verdict", DETAILED)
 
 

@@ -19,7 +19,9 @@ GOLDEN = Path(__file__).parent / "golden" / "importers" / "locust-2.47"
 SECONDS, RATE = 400, 10
 
 
-def draw(median_ms: float = 80.0, *, sigma: float = 0.05, phi: float = 0.0, failed: int = 0, seed: int = 1) -> Any:
+def draw(
+    median_ms: float = 80.0, *, sigma: float = 0.05, phi: float = 0.0, failed: int = 0, seed: int = 1
+) -> Any:
     """Draw requests, RATE a second; `phi` is the AR(1) coefficient from second to second."""
     rng = np.random.default_rng(seed)
     made, state = [], 0.0
@@ -60,8 +62,27 @@ def one(folder: Path, text: str) -> ObjectiveResult:
 
 def test_every_percentile_tells_the_truth_about_the_values_behind_it(written: Callable[..., Path]) -> None:
     rng = np.random.default_rng(5)
-    edges = [0.4, 4.5, 98.4, 99.4, 99.5, 99.7, 100.2, 104.9, 105.0, 147, 994.9, 995, 1049, 9949, 10_499, 14_500]
-    values = {f"n{n}": rng.lognormal(5, 2, n).tolist() for n in (1, 2, 3, 50, 99, 100, 101, 1000)} | {"edges": edges}
+    edges = [
+        0.4,
+        4.5,
+        98.4,
+        99.4,
+        99.5,
+        99.7,
+        100.2,
+        104.9,
+        105.0,
+        147,
+        994.9,
+        995,
+        1049,
+        9949,
+        10_499,
+        14_500,
+    ]
+    values = {f"n{n}": rng.lognormal(5, 2, n).tolist() for n in (1, 2, 3, 50, 99, 100, 101, 1000)} | {
+        "edges": edges
+    }
     requests = [(0, "POST", name, value, "") for name, own in values.items() for value in own]
     rows = {row.scenario: row for row in locust.read(written("truth", requests), "run").rows}
     assert rows.keys() == values.keys()
@@ -177,7 +198,11 @@ def test_rows_of_ttft_are_ttft_and_other_rows_are_named(written: Callable[..., P
     assert {row.metric for row in run.rows} == {"e2e", "ttft"}
     assert any("METRIC" in sentence for sentence in run.definitions)
     ttft, e2e, good, itl = judged(
-        run, "ttft p95 < 60 ms", "e2e p95 < 120 ms", "goodput(ttft < 60 ms, e2e < 120 ms) >= 90 %", "itl p99 < 1 s"
+        run,
+        "ttft p95 < 60 ms",
+        "e2e p95 < 120 ms",
+        "goodput(ttft < 60 ms, e2e < 120 ms) >= 90 %",
+        "itl p99 < 1 s",
     )
     assert [ttft.status, e2e.status, good.status] == ["PASS"] * 3
     assert (itl.status, itl.reason) == ("INCONCLUSIVE", "not known: the imported file has no itl")
@@ -187,7 +212,9 @@ def test_a_rounding_of_somebodys_own_is_noticed(folder: Path) -> None:
     path = folder / "run_stats.csv"
     text = path.read_text()
     path.write_text(text.replace(",90,", ",147,"))
-    assert any("replaced" in sentence for sentence in locust.read(folder, "run").definitions) == (text != path.read_text())
+    assert any("replaced" in sentence for sentence in locust.read(folder, "run").definitions) == (
+        text != path.read_text()
+    )
     assert locust.bucket_ms(147, finer=True) == (146.5, 148)
 
 
@@ -204,11 +231,17 @@ def spoil(name: str, change: Callable[[str], str]) -> Callable[[Path], None]:
     [
         (spoil("stats", lambda _: ""), "run_stats.csv: found an empty file"),
         (spoil("stats", lambda text: text[:-40]), "line 3: found fewer or more cells"),
-        (spoil("stats", lambda text: text.replace("Request Count", "Requests")), "found no column Request Count"),
+        (
+            spoil("stats", lambda text: text.replace("Request Count", "Requests")),
+            "found no column Request Count",
+        ),
         (spoil("stats", lambda text: text.splitlines()[0] + "\n"), "found no requests"),
         (spoil("stats", lambda text: text.replace("chat,4000", "chat,nan")), "Request Count: found 'nan'"),
         (spoil("stats", lambda text: text.replace("chat,4000", "chat,-1")), "Request Count: found '-1'"),
-        (spoil("stats_history", lambda text: text.replace("Total Request Count", "x")), "found no column Total"),
+        (
+            spoil("stats_history", lambda text: text.replace("Total Request Count", "x")),
+            "found no column Total",
+        ),
     ],
 )
 def test_broken_files_are_one_line(act: Callable[[Path], None], words: str, folder: Path) -> None:
@@ -227,11 +260,16 @@ def earlier(text: str) -> str:
     ("act", "words"),
     [
         (spoil("stats_history", earlier), "its clock went back by 99 s"),
-        (spoil("stats_history", lambda text: text.replace("Aggregated", "other")), "has no rows of these requests"),
+        (
+            spoil("stats_history", lambda text: text.replace("Aggregated", "other")),
+            "has no rows of these requests",
+        ),
         (spoil("stats", lambda text: text.replace(",4000,", ",400,")), "they are of two runs"),
     ],
 )
-def test_a_history_that_cannot_be_used_says_why(act: Callable[[Path], None], words: str, folder: Path) -> None:
+def test_a_history_that_cannot_be_used_says_why(
+    act: Callable[[Path], None], words: str, folder: Path
+) -> None:
     act(folder)
     run = locust.read(folder, "run")
     assert run.worth.n is None
@@ -255,7 +293,12 @@ def test_failures_that_do_not_add_up_are_a_warning(folder: Path) -> None:
     with (folder / "run_failures.csv").open("a") as file:
         file.write("POST,chat,boom,7,,\n")
     gate = locust.read(folder, "run").gates[1]
-    assert (gate.ok, gate.severity, gate.found, gate.limit) == (False, "warning", "7 failures", "0 as in the stats")
+    assert (gate.ok, gate.severity, gate.found, gate.limit) == (
+        False,
+        "warning",
+        "7 failures",
+        "0 as in the stats",
+    )
 
 
 def test_a_real_run_of_somebody_elses_locustfile() -> None:

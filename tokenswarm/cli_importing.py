@@ -11,14 +11,21 @@ TOOLS = ("vllm bench", "guidellm", "aiperf", "genai-bench", "inference-perf", "v
 @click.command("import")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
-    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run directory to make."
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The run directory to make.",
 )
 @click.option("--tool", type=click.Choice(TOOLS), help="Whose file it is; default: what it looks like.")
 @click.option(
-    "--loop", type=click.Choice(["open", "closed"]), help="Where the file does not say: closed if users waited."
+    "--loop",
+    type=click.Choice(["open", "closed"]),
+    help="Where the file does not say: closed if users waited.",
 )
 @click.option("--server", help="Make it a run of the experiment in --out; the first server is the baseline.")
-@click.option("--level", type=click.FloatRange(min=0, min_open=True), help="Its rate or users; default: the file's.")
+@click.option(
+    "--level", type=click.FloatRange(min=0, min_open=True), help="Its rate or users; default: the file's."
+)
 @click.option("--block", type=click.IntRange(1), help="Its block; default: the next one.")
 def bring(path: Path, out: Path, **asked: Any) -> None:
     """Make a run directory of another tool's results, so that verdict, comparison and report work on them.

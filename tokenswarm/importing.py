@@ -21,8 +21,8 @@ def bring(
 ) -> list[Path]:
     """Write the runs in a file as run directories and return them; raises TokenswarmError.
 
-    Without a `place` one run is `out` itself, several are folders in it. With one (server, and level and block
-    where they are known better than from the file) they are runs of the experiment in `out`.
+    Without a `place` one run is `out` itself, several are folders in it. With one (server, and level and
+    block where they are known better than from the file) they are runs of the experiment in `out`.
     """
     try:
         source = importers.find(path)
@@ -39,9 +39,8 @@ def bring(
 
 def _with_loop(run: Imported, loop: str | None, source: Source) -> Imported:
     if run.loop is None and loop is None:
-        raise ImportFileError(
-            f"{source.path}: the file does not say whether arrivals waited for answers: give --loop open or closed"
-        )
+        text = "the file does not say whether arrivals waited for answers: give --loop open or closed"
+        raise ImportFileError(f"{source.path}: {text}")
     if run.loop and loop and run.loop != loop:
         raise ImportFileError(f"{source.path}: found --loop {loop}, expected {run.loop} as the file says")
     return replace(run, loop=run.loop or loop)
@@ -99,9 +98,11 @@ def percentiles(path: Path, by: Path | None) -> Conclusion | None:
 
 def refuse_percentiles(path: Path) -> None:
     """Raise TokenswarmError where a path holds percentiles only: a report draws requests."""
-    if path.is_file() or (not (path / "run.json").exists() and not (path / PLAN).exists() and _prefixes(path)):
-        text = f"{path}: holds percentiles only, expected requests: a report draws them; `tokenswarm verdict` judges"
-        raise TokenswarmError(text, EXIT_USAGE)
+    if path.is_file() or (
+        not (path / "run.json").exists() and not (path / PLAN).exists() and _prefixes(path)
+    ):
+        text = "holds percentiles only, which `tokenswarm verdict` judges; expected requests to draw"
+        raise TokenswarmError(f"{path}: {text}", EXIT_USAGE)
 
 
 def _prefixes(path: Path) -> list[str]:
@@ -116,7 +117,9 @@ def _percentiles(path: Path) -> tuple[coarse.Coarse, Path, str] | None:
     if path.is_file():
         source = importers.read(path)
         if importers.recognise(source):
-            raise ImportFileError(f"{path}: holds requests: `tokenswarm import {path} --out DIR`, then judge DIR")
+            raise ImportFileError(
+                f"{path}: holds requests: `tokenswarm import {path} --out DIR`, then judge DIR"
+            )
         if not vllm.runs(source):
             raise ImportFileError(f"{path}: {importers.looks_like(source)}")
         return vllm.percentiles(source), path.parent, f"{path.stem}_"

@@ -58,7 +58,11 @@ def looks_like(source: Source) -> str:
         (vllm.runs(source), "vllm bench's percentiles", "vllm bench serve --save-result --save-detailed"),
         ({"latencies", "success", "status_codes"} <= keys, "vegeta's report", "vegeta encode"),
         ({"root_group", "metrics"} <= keys, "k6's summary", "k6 run --out json=FILE"),
-        ("aiperf_version" in keys or head[:2] == ("Metric", "avg"), "aiperf's summary", "profile_export.jsonl"),
+        (
+            "aiperf_version" in keys or head[:2] == ("Metric", "avg"),
+            "aiperf's summary",
+            "profile_export.jsonl",
+        ),
         (head[:1] == ("Run Info",), "guidellm's CSV", "guidellm's JSON"),
         ("aggregated_metrics" in keys, "genai-bench's summary", "the JSON of one level"),
         (

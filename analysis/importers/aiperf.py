@@ -8,23 +8,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..record import RequestRecord
+from analysis.record import RequestRecord
+
 from .source import ImportFileError, Source, mapping, maybe_count, ns, seconds
 from .translation import FROM_THE_SEND, WHY_FAILED, Imported, one_line, outcome_of, record
 
 TOOL = "aiperf"
 BESIDE = "profile_export_aiperf.json"
+OPEN = ("poisson", "gamma", "constant", "fixed_schedule")
+"""Phases whose arrivals do not wait; the tool drops those for which it has no slot free."""
+
 UNITS_NS = {"ns": 1, "us": 1e3, "ms": 1e6, "sec": 1e9, "s": 1e9}
 DEFINITIONS = (
-    FROM_THE_SEND.format(tool=TOOL),
-    "aiperf: its `inter_token_latency` is a mean for each request, our tpot; its `inter_chunk_latency` has one "
-    "value for each gap between chunks with content, our itl",
-    "aiperf: ttft and `request_latency` end with the first and the last chunk that has content; chunks of one "
-    "read share a time, and those without text are not counted",
-    "aiperf: tokens are counted by its own tokenizer unless it was told to take the server's",
+    FROM_THE_SEND,
+    (
+        "Its `inter_token_latency` is a mean for each request, our tpot; its `inter_chunk_latency` has "
+        "one value for each gap between chunks with content, our itl"
+    ),
+    (
+        "ttft and `request_latency` end with the first and the last chunk that has content; chunks of one"
+        " read share a time, and those without text are not counted"
+    ),
+    "Tokens are counted by its own tokenizer unless it was told to take the server's",
     WHY_FAILED,
 )
-WARMUP = "aiperf: {n} requests of its warm-up are left out"
+WARMUP = "{n} requests of its warm-up are left out"
 
 
 def is_detailed(source: Source) -> bool:
@@ -43,9 +51,7 @@ def translate(source: Source) -> list[Imported]:
         for number, line in enumerate(lines, 1)
         if line["metadata"].get("benchmark_phase") != "warmup"
     ]
-    requests = [
-        _request(i, line, f"{source.path}: line {number}") for i, (number, line) in enumerate(kept)
-    ]
+    requests = [_request(i, line, f"{source.path}: line {number}") for i, (number, line) in enumerate(kept)]
     gaps_known = any(gaps for _, gaps in requests) or not any(r.first_ns is not None for r, _ in requests)
     streamed = any(one.first_ns is not None for one, _ in requests)
     beside = _beside(source.path.parent / BESIDE)
@@ -150,4 +156,14 @@ def _beside(path: Path) -> Mapping[str, Any]:
 
 def _load(beside: Mapping[str, Any]) -> tuple[str | None, float | None, dict[str, Any]]:
     """Return (loop, level, load) by the configuration that the summary repeats; nothing where it does not."""
-    return None, None, {}
+    config = beside.get("input_config")
+    phases = config.get("phases") if isinstance(config, dict) else None
+    named = [phase for phase in phases or () if isinstance(phase, dict) and phase.get("name") != "warmup"]
+    if len(named) != 1:
+        return None, None, {}
+    kind, rate, users = (named[0].get(name) for name in ("type", "rate", "concurrency"))
+    if kind in OPEN:
+        level = float(rate) if isinstance(rate, int | float) else None
+        return "open", level, {"rate_per_s": level, "arrivals": kind, "max_concurrency": users}
+    level = float(users) if isinstance(users, int | float) else None
+    return "closed", level, {"users": level}

@@ -13,18 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from ..histogram import Histogram, Interval, write_interval, write_log_header
-from ..record import SCHEMA, RequestRecord, write_records
-from ..rundir import TIMELINE
+from analysis.histogram import Histogram, Interval, write_interval, write_log_header
+from analysis.record import SCHEMA, RequestRecord, write_records
+from analysis.rundir import TIMELINE
+
 from .source import NS, ImportFileError, Source
 from .translation import Imported
 
 
 def write(run: Imported, source: Source, path: Path, place: dict[str, Any] | None) -> Path:
-    """Write a run directory; `place` is where the run belongs in an experiment. The same file, the same bytes.
+    """Write a run directory; the same file gives the same bytes.
 
-    run.json is written last: a directory without it is none. Raises ImportFileError where there is nothing to
-    judge.
+    `place` is where the run belongs in an experiment. run.json is written last: a directory without it is
+    none. Raises ImportFileError where there is nothing to judge.
     """
     records = [record for record, _ in run.requests]
     if not records:

@@ -6,19 +6,22 @@ Keys as genai-bench 0.0.5 writes them (genai_bench/metrics); `_time_unit` says s
 from collections.abc import Mapping
 from typing import Any
 
-from ..record import RequestRecord
+from analysis.record import RequestRecord
+
 from .source import NS, ImportFileError, Source, listed, mapping, maybe_count, ns
 from .translation import FROM_THE_SEND, NO_DATE, NO_GAPS, Imported, one_line, outcome_of, record
 
 TOOL = "genai-bench"
 UNITS_NS = {"s": 10**9, "ms": 10**6}
 DEFINITIONS = (
-    FROM_THE_SEND.format(tool=TOOL),
-    "genai-bench: each request opens a new connection, and that is in its ttft",
-    "genai-bench: the file has no times, so nobody can say how alike neighbours are: no interval; requests "
-    "stand in the order in which they ended",
-    "genai-bench: answers of one token, and what was running when a level ended, are not in the file",
-    "genai-bench: its error_rate is always 0; ours is counted from the requests",
+    FROM_THE_SEND,
+    "Each request opens a new connection, and that is in its ttft",
+    (
+        "The file has no times, so nobody can say how alike neighbours are: no interval; requests stand "
+        "in the order in which they ended"
+    ),
+    "Answers of one token, and what was running when a level ended, are not in the file",
+    "Its error_rate is always 0; ours is counted from the requests",
     NO_DATE,
 )
 
@@ -43,7 +46,9 @@ def translate(source: Source) -> list[Imported]:
             tool=TOOL,
             version=None,
             name=f"{TOOL} {total.get('scenario') or ''}".strip(),
-            requests=[_request(i, row, UNITS_NS[unit], f"{where}: request {i}") for i, row in enumerate(rows)],
+            requests=[
+                _request(i, row, UNITS_NS[unit], f"{where}: request {i}") for i, row in enumerate(rows)
+            ],
             definitions=DEFINITIONS,
             unknown=("ttfo", "dispatch_lag", *NO_GAPS),
             loop="closed",

@@ -6,26 +6,28 @@ Keys as GuideLLM 0.8 writes them (guidellm/schemas/base); times are Unix seconds
 from collections.abc import Mapping
 from typing import Any
 
-from ..record import RequestRecord
+from analysis.record import RequestRecord
+
 from .source import ImportFileError, Source, listed, mapping, maybe_count, ns
 from .translation import WHY_FAILED, Imported, one_line, outcome_of, record
 
 TOOL = "guidellm"
 OPEN = ("constant", "poisson", "trace")
 DEFINITIONS = (
-    "guidellm: its inter_token_latency is one mean for each request, our tpot; single gaps are not in the file, "
-    "so itl and max_gap are not known",
-    "guidellm: its time_per_output_token counts from the request's start, with the first token in it; ours is "
-    "(last - first) / (tokens - 1)",
-    "guidellm: times are of the wall clock, which a correction of the clock may bend",
-    "guidellm: what was still running at the end counts as cancelled: it lasted at least so long",
+    (
+        "Its inter_token_latency is one mean for each request, our tpot; single gaps are not in the file,"
+        " so itl and max_gap are not known"
+    ),
+    (
+        "Its time_per_output_token counts from the request's start, with the first token in it; ours is "
+        "(last - first) / (tokens - 1)"
+    ),
+    "Times are of the wall clock, which a correction of the clock may bend",
+    "What was still running at the end counts as cancelled: it lasted at least so long",
     WHY_FAILED,
 )
-DUE = (
-    "guidellm: latency runs from when the request was due (targeted_start); the tool's own figures run from the "
-    "send"
-)
-SENT = "guidellm: users ask again when they are answered, so a request is due when it is sent"
+DUE = "Latency runs from when the request was due (targeted_start); the tool's own figures run from the send"
+SENT = "Users ask again when they are answered, so a request is due when it is sent"
 
 
 def _benchmarks(source: Source) -> list[Any]:
@@ -125,7 +127,8 @@ def _request(
         if later is not None and later < start:
             raise ImportFileError(f"{where}: found a time before its start: the wall clock went back")
     tokens, prompt = (
-        maybe_count(_tokens(found.get(name)), f"{where}: {name}") for name in ("output_metrics", "input_metrics")
+        maybe_count(_tokens(found.get(name)), f"{where}: {name}")
+        for name in ("output_metrics", "input_metrics")
     )
     ok = status == "successful"
     error = info.get("error")

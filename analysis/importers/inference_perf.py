@@ -11,17 +11,29 @@ from typing import Any
 
 import yaml
 
-from ..record import RequestRecord
+from analysis.record import RequestRecord
+
 from .source import ImportFileError, Source, listed, mapping, maybe_count, ns, seconds
-from .translation import FROM_THE_SEND, NO_DATE, NOT_STREAMED, WHY_FAILED, Imported, one_line, outcome_of, record
+from .translation import (
+    FROM_THE_SEND,
+    NO_DATE,
+    NOT_STREAMED,
+    WHY_FAILED,
+    Imported,
+    one_line,
+    outcome_of,
+    record,
+)
 
 TOOL = "inference-perf"
 DEFINITIONS = (
-    FROM_THE_SEND.format(tool=TOOL),
-    "inference-perf: the times that the schedule wanted are not in the file, only those at which it sent",
-    "inference-perf: its inter-token latency gives each token of a chunk the chunk's time, so that gaps of 0 "
-    "pull its percentiles down; our itl is the gap between chunks",
-    "inference-perf: only chunks with text count: a token whose character is not complete joins the next",
+    FROM_THE_SEND,
+    "The times that the schedule wanted are not in the file, only those at which it sent",
+    (
+        "Its inter-token latency gives each token of a chunk the chunk's time, so that gaps of 0 pull its"
+        " percentiles down; our itl is the gap between chunks"
+    ),
+    "Only chunks with text count: a token whose character is not complete joins the next",
     WHY_FAILED,
     NO_DATE,
 )
@@ -39,7 +51,8 @@ def translate(source: Source) -> list[Imported]:
     where = str(source.path)
     entries = [mapping(one, f"{where}: request {i}") for i, one in enumerate(source.value)]
     numbered = sorted(
-        enumerate(entries), key=lambda one: seconds(one[1].get("start_time"), f"{where}: request {one[0]}: start_time")
+        enumerate(entries),
+        key=lambda one: seconds(one[1].get("start_time"), f"{where}: request {one[0]}: start_time"),
     )
     requests = [_request(i, one, f"{where}: request {number}") for i, (number, one) in enumerate(numbered)]
     streamed = any(one.first_ns is not None for one, _ in requests)
@@ -91,7 +104,7 @@ def _request(number: int, entry: Mapping[str, Any], where: str) -> tuple[Request
 
 
 def _load(path: Path) -> tuple[str | None, float | None, dict[str, Any]]:
-    """Return (loop, level, load) by the configuration beside the file; of several stages the first names it."""
+    """Return (loop, level, load) by the configuration beside the file; raises ImportFileError."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))["load"]
         kind, stages = str(found["type"]), list(found.get("stages") or [])

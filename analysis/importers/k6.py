@@ -7,7 +7,8 @@ ended.
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..record import RequestRecord
+from analysis.record import RequestRecord
+
 from .source import NS, ImportFileError, Source, seconds
 from .translation import NOT_STREAMED, WHY_FAILED, Imported, one_line, outcome_of, record
 from .vegeta import _unix_ns
@@ -15,15 +16,15 @@ from .vegeta import _unix_ns
 TOOL = "k6"
 METRIC = "http_req_duration"
 DEFINITIONS = (
-    "k6: http_req_duration runs from the first byte sent to the last received: our e2e, less what connecting "
-    "took; it does not look into the stream, so there is no ttft, itl or tpot",
-    "k6: http_req_waiting ends with the response's first byte, which is its headers and no token: not imported",
-    "k6: a request is due when it was sent; iterations that k6 dropped are not in the file",
+    (
+        "http_req_duration runs from the first byte sent to the last received: our e2e, less what "
+        "connecting took; it does not look into the stream, so there is no ttft, itl or tpot"
+    ),
+    "http_req_waiting ends with the response's first byte, which is its headers and no token: not imported",
+    "A request is due when it was sent; iterations that k6 dropped are not in the file",
     WHY_FAILED,
 )
-SECONDS_ONLY = (
-    "k6: this CSV has whole seconds, so that the order within a second is that in which requests ended"
-)
+SECONDS_ONLY = "This CSV has whole seconds, so that the order within a second is that in which requests ended"
 
 
 class _Point(NamedTuple):
@@ -65,7 +66,9 @@ def _of_json(source: Source, where: str) -> Iterator[_Point]:
             if not isinstance(data, dict):
                 raise ImportFileError(f"{where}: line {number}: found no data, expected an object")
             yield _Point(
-                _unix_ns(data.get("time"), f"{where}: line {number}"), data.get("value"), data.get("tags") or {}
+                _unix_ns(data.get("time"), f"{where}: line {number}"),
+                data.get("value"),
+                data.get("tags") or {},
             )
 
 
@@ -82,14 +85,17 @@ def _of_csv(source: Source, where: str) -> Iterator[_Point]:
         except ValueError:
             found = f"found the value {row[2]!r}, expected a number"
             raise ImportFileError(f"{where}: line {number}: {found}") from None
-        yield _Point(_csv_time_ns(row[1], f"{where}: line {number}"), value, dict(zip(header, row, strict=True)))
+        yield _Point(
+            _csv_time_ns(row[1], f"{where}: line {number}"), value, dict(zip(header, row, strict=True))
+        )
 
 
 def _csv_time_ns(cell: str, where: str) -> int:
     """Return a CSV's time, which k6 writes as Unix s, ms, us or ns, or by RFC 3339, as it was told to."""
     if not cell.isdigit():
         return _unix_ns(cell, where)
-    return int(cell) * 10 ** {10: 9, 13: 6, 16: 3}.get(len(cell), 0)
+    unit_ns: int = {10: 10**9, 13: 10**6, 16: 10**3}.get(len(cell), 1)  # by its digits
+    return int(cell) * unit_ns
 
 
 def _request(point: _Point, where: str) -> RequestRecord:

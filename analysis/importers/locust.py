@@ -1,9 +1,9 @@
 """Locust's CSVs alone (`locust --csv PREFIX`): a verdict at the resolution that they have.
 
-How Locust 2 rounds (locust/stats.py, bucket_response_time and the CSV writer): below 100 ms to whole ms, below
-1 s to 10 ms, below 10 s to 100 ms, above to 1 s; then int(). Its percentile of rank p is the highest rounded
-value that fewer than n - int(n p) values exceed. Minimum, maximum and average are exact. The Aggregated row mixes
-whatever was logged; its latencies are never read.
+How Locust 2 rounds (locust/stats.py, bucket_response_time and the CSV writer): below 100 ms to whole ms,
+below 1 s to 10 ms, below 10 s to 100 ms, above to 1 s; then int(). Its percentile of rank p is the highest
+rounded value that fewer than n - int(n p) values exceed. Minimum, maximum and average are exact. The
+Aggregated row mixes whatever was logged; its latencies are never read.
 """
 
 import csv
@@ -12,8 +12,9 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..coarse import Coarse, Point, Row, Worth
-from ..gates import Gate
+from analysis.coarse import Coarse, Point, Row, Worth
+from analysis.gates import Gate
+
 from . import locust_history
 from .source import ImportFileError
 
@@ -29,18 +30,20 @@ NUMBERS = (
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 METRICS = {"TTFT": "ttft", "ITL": "itl", **dict.fromkeys(METHODS, "e2e")}
 DEFINITIONS = (
-    "Locust: the response time of a request (GET, POST, ...) is taken for e2e; it runs from the send, not from "
-    "when the request was due, and with stream=True it ends with the headers",
-    "Locust: rows of type TTFT and ITL are taken for ttft and itl, as the locustfile that wrote them means them",
-    "Locust: a failed request's time is among the percentiles of its row; it counts as infinitely late here",
-    "Locust: the ramp-up is part of the figures unless --reset-stats was given",
-    "A percentile says nothing of sampling error: what n requests are worth comes from the history file, a second's "
-    "requests counting as one",
+    (
+        "The response time of a request (GET, POST, ...) is taken for e2e; it runs from the send, not "
+        "from when the request was due, and with stream=True it ends with the headers"
+    ),
+    "Rows of type TTFT and ITL are taken for ttft and itl, as the locustfile that wrote them means them",
+    "A failed request's time is among the percentiles of its row; it counts as infinitely late here",
+    "The ramp-up is part of the figures unless --reset-stats was given",
+    (
+        "A percentile says nothing of sampling error: what n requests are worth comes from the history "
+        "file, a second's requests counting as one"
+    ),
 )
-UNREAD = "Locust: rows of type {types} are not read: nothing says what they measure"
-FINER = (
-    "Locust: values between its buckets: its rounding was replaced, so each is read as cut to a whole ms"
-)
+UNREAD = "Rows of type {types} are not read: nothing says what they measure"
+FINER = "Values between its buckets: its rounding was replaced, so each is read as cut to a whole ms"
 ROUNDED = "Locust's CSV rounds"
 _HALF_MS = ((10_000, 500.0), (1000, 50.0), (100, 5.0), (-1, 0.5))
 """From which value on Locust rounds by how much to either side: 100 itself is 99.5 to 105 ms."""
@@ -70,7 +73,9 @@ def read(folder: Path, prefix: str) -> Coarse:
     finer = _is_finer(own)
     errors, gate = _failures(folder / f"{prefix}_failures.csv", failed)
     rows = [
-        _row(row, path, failed, finer=finer) for row in own if METRICS.get(row["Type"]) and row[NUMBERS[0]] != "0"
+        _row(row, path, failed, finer=finer)
+        for row in own
+        if METRICS.get(row["Type"]) and row[NUMBERS[0]] != "0"
     ]
     other = sorted({row["Type"] for row in own} - METRICS.keys())
     return Coarse(
@@ -112,7 +117,9 @@ def _table(path: Path) -> list[dict[str, str]]:
         raise ImportFileError(f"{path}: {found}, expected the stats that Locust 2 writes")
     for number, row in enumerate(rows, 2):
         if None in row or None in row.values():
-            raise ImportFileError(f"{path}: line {number}: found fewer or more cells than columns: was it cut off?")
+            raise ImportFileError(
+                f"{path}: line {number}: found fewer or more cells than columns: was it cut off?"
+            )
     return rows
 
 
@@ -149,7 +156,9 @@ def _row(row: Mapping[str, str], path: Path, failed: int, *, finer: bool) -> Row
         )
     metric = METRICS[row["Type"]]
     inside = metric == "e2e"
-    return Row(metric, row["Name"], count, round(own_failed) if inside else failed, inside, tuple(points), mean)
+    return Row(
+        metric, row["Name"], count, round(own_failed) if inside else failed, inside, tuple(points), mean
+    )
 
 
 def bucket_ms(shown: float, *, finer: bool) -> tuple[float, float]:
@@ -191,13 +200,17 @@ def _failures(path: Path, failed: int) -> tuple[dict[str, dict[str, int]], Gate]
         return {}, Gate(path.name, found, f"{failed:,} failures", ok=not failed, severity="note")
     listed = sum(sum(own.values()) for own in errors.values())
     found = f"{listed:,} failures"
-    return errors, Gate(path.name, found, f"{failed:,} as in the stats", ok=listed == failed, severity="warning")
+    return errors, Gate(
+        path.name, found, f"{failed:,} as in the stats", ok=listed == failed, severity="warning"
+    )
 
 
 def _history_gate(history: locust_history.History | str) -> Gate:
     if isinstance(history, str):
         return Gate("history", history, "usable", ok=False, severity="note")
-    return Gate("history", f"{len(history.requests):,} seconds with requests", "usable", ok=True, severity="note")
+    return Gate(
+        "history", f"{len(history.requests):,} seconds with requests", "usable", ok=True, severity="note"
+    )
 
 
 def _instrument() -> Gate:

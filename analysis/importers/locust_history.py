@@ -12,16 +12,30 @@ from pathlib import Path
 
 import numpy as np
 
-from ..coarse import NEEDED, Worth
-from ..statistics import FloatArray, autocorrelation_time, cluster_effect, mean_bounds, small_sample_factor
+from analysis.coarse import NEEDED, Worth
+from analysis.statistics import (
+    FloatArray,
+    autocorrelation_time,
+    cluster_effect,
+    mean_bounds,
+    small_sample_factor,
+)
+
 from .source import ImportFileError
 
-COLUMNS = ("Timestamp", "Type", "Name", "Total Request Count", "Total Failure Count", "Total Average Response Time")
+COLUMNS = (
+    "Timestamp",
+    "Type",
+    "Name",
+    "Total Request Count",
+    "Total Failure Count",
+    "Total Average Response Time",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """Requests, failures and summed times (ms) of each second that had requests, in order; all of one length."""
+    """Requests, failures and summed times (ms) of each second that had any, in order."""
 
     start_s: int
     end_s: int

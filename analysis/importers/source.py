@@ -53,7 +53,7 @@ def read(path: Path) -> Source:
 
 def _lines(path: Path, text: str, whole: json.JSONDecodeError) -> tuple[Mapping[str, Any], ...]:
     """Read one JSON object a line; a file that is neither was cut off or damaged."""
-    made = []
+    made: list[Mapping[str, Any]] = []
     lines = text.splitlines()
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from ..record import RequestRecord
+from analysis.record import RequestRecord
 
 NOT_STREAMED = ("ttft", "ttft_sent", "ttfo", "itl", "itl_token", "tpot", "max_gap")
 """What a tool that does not look into the stream cannot say."""
@@ -18,8 +18,8 @@ NO_GAPS = ("itl", "itl_token", "max_gap")
 """What a file without single gaps cannot say."""
 
 FROM_THE_SEND = (
-    "{tool}: latency runs from the send, not from when the request was due: ttft here is ttft_sent, and what "
-    "the load generator was late by is not in it"
+    "Latency runs from the send, not from when the request was due: ttft here is ttft_sent, and what the "
+    "load generator was late by is not in it"
 )
 NO_DATE = "The file knows no date: its own clock's zero is shown as 1970-01-01"
 WHY_FAILED = "Why a request failed is told from its message alone"
@@ -29,10 +29,10 @@ WHY_FAILED = "Why a request failed is told from its message alone"
 class Imported:
     """One run out of a file: its records with the gaps (ns) between their chunks, in due order.
 
-    `loop` is open, closed or, where the file does not say, None. `load` is what was asked for, and must be the
-    same in two runs that are compared; `level` is its rate (requests/s) or its users. `timed` is False where
-    the file has no times: requests are then in its own order, all due at the start. `warmup` records are
-    those that the tool itself left out.
+    `loop` is open, closed or, where the file does not say, None. `load` is what was asked for, and must be
+    the same in two runs that are compared; `level` is its rate (requests/s) or its users. `timed` is False
+    where the file has no times: requests are then in its own order, all due at the start. `warmup` counts the
+    requests of the tool's own warm-up, which are left out.
     """
 
     tool: str
@@ -81,7 +81,11 @@ def record(number: int, scenario: str, *, due_unix_ns: int, end_ns: int, **known
         "detail": "",
     }
     return RequestRecord(
-        worker="imported", scenario=scenario, request=number, due_unix_ns=due_unix_ns, end_ns=end_ns,
+        worker="imported",
+        scenario=scenario,
+        request=number,
+        due_unix_ns=due_unix_ns,
+        end_ns=end_ns,
         **{**base, **known},
     )
 

@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from ..record import RequestRecord
+from analysis.record import RequestRecord
+
 from .source import ImportFileError, Source, seconds
 from .translation import NOT_STREAMED, WHY_FAILED, Imported, one_line, outcome_of, record
 
 TOOL = "vegeta"
 KEYS = {"timestamp", "latency", "code", "seq", "attack"}
 DEFINITIONS = (
-    "vegeta: latency runs from the send to the end of the body: our e2e; it does not look into the stream, so "
-    "there is no ttft, itl or tpot",
-    "vegeta: latency counts from when its worker was free to send, not from when the request was due",
+    (
+        "Latency runs from the send to the end of the body: our e2e; it does not look into the stream, so"
+        " there is no ttft, itl or tpot"
+    ),
+    "Latency counts from when its worker was free to send, not from when the request was due",
     WHY_FAILED,
 )
 _TIME = re.compile(r"(.*?)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)")
@@ -39,7 +42,12 @@ def translate(source: Source) -> list[Imported]:
     lines = source.objects or ((source.value,) if source.value else ())
     if lines:
         rows = [
-            (_unix_ns(line["timestamp"], f"{where}: line {i}"), line["code"], line["latency"], line.get("error"))
+            (
+                _unix_ns(line["timestamp"], f"{where}: line {i}"),
+                line["code"],
+                line["latency"],
+                line.get("error"),
+            )
             for i, line in enumerate(lines, 1)
         ]
     else:

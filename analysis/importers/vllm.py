@@ -9,33 +9,38 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ..coarse import Coarse, Point, Row, Worth
-from ..gates import Gate
-from ..record import RequestRecord
+from analysis.coarse import Coarse, Point, Row, Worth
+from analysis.gates import Gate
+from analysis.record import RequestRecord
+
 from .source import NS, ImportFileError, Source, listed, maybe_count, ns, seconds
 from .translation import FROM_THE_SEND, NO_DATE, WHY_FAILED, Imported, one_line, outcome_of, record
 
 TOOL = "vllm bench"
 DETAIL = ("input_lens", "output_lens", "ttfts", "itls", "start_times", "errors")
 DEFINITIONS = (
-    FROM_THE_SEND.format(tool=TOOL),
-    "vllm bench: the first token is the first chunk with choices, even the one that only says \"assistant\": "
-    "where a server sends that alone, ttft is too early and the next gap is prefill",
-    "vllm bench: itl has one value for each chunk, stamped after its JSON was parsed; tpot is ours",
-    "vllm bench: e2e ends with the last chunk that has choices, not with the stream",
+    FROM_THE_SEND,
+    (
+        'The first token is the first chunk with choices, even the one that only says "assistant": where '
+        "a server sends that alone, ttft is too early and the next gap is prefill"
+    ),
+    "itl has one value for each chunk, stamped after its JSON was parsed; tpot is ours",
+    "e2e ends with the last chunk that has choices, not with the stream",
     WHY_FAILED,
 )
 QUEUED = (
-    "vllm bench: a request is due when it came to the limit of --max-concurrency: waiting there is in ttft "
-    "and e2e, though not in the tool's own"
+    "A request is due when it came to the limit of --max-concurrency: waiting there is in ttft and e2e, "
+    "though not in the tool's own"
 )
-NO_GAP_COUNT = "vllm bench: without --save-detailed nothing says how many gaps there were: itl is not read"
-DATED = "vllm bench: the run is placed so that it ends at the file's `date`, read as UTC"
+NO_GAP_COUNT = "Without --save-detailed nothing says how many gaps there were: itl is not read"
+DATED = "The run is placed so that it ends at the file's `date`, read as UTC"
 
 
 def runs(source: Source) -> list[Mapping[str, Any]]:
-    """Return the results in a file (--append-result puts several into one); empty where it is another tool's."""
-    found = [source.value] if isinstance(source.value, dict) else list(source.objects)
+    """Return the results in a file, several after --append-result; none where it is another tool's."""
+    found: list[Mapping[str, Any]] = (
+        [source.value] if isinstance(source.value, dict) else list(source.objects)
+    )
     keys = ("request_throughput", "duration", "completed")
     return found if found and all(all(key in one for key in keys) for one in found) else []
 
@@ -65,7 +70,9 @@ def _run(found: Mapping[str, Any], where: str) -> Imported:
         own = {name: values[i] for name, values in columns.items()}
         latency = (found.get("latencies") or [None] * n)[i]
         queue = queued[i] if isinstance(queued, list) and len(queued) == n else 0
-        requests.append(_request(i, {**own, "latency": latency, "queue": queue}, zero, f"{where}: request {i}"))
+        requests.append(
+            _request(i, {**own, "latency": latency, "queue": queue}, zero, f"{where}: request {i}")
+        )
     ok = sum(one.outcome == "ok" for one, _ in requests)
     if found.get("completed") != ok:
         said = found.get("completed")
@@ -150,7 +157,9 @@ def percentiles(source: Source) -> Coarse:
     if len(runs(source)) > 1:
         raise ImportFileError(f"{where}: found {len(runs(source))} results in one file, expected one")
     found = runs(source)[0]
-    ok, failed = (maybe_count(found.get(name, 0), f"{where}: {name}") or 0 for name in ("completed", "failed"))
+    ok, failed = (
+        maybe_count(found.get(name, 0), f"{where}: {name}") or 0 for name in ("completed", "failed")
+    )
     if not ok + failed:
         raise ImportFileError(f"{where}: found no requests, expected at least one")
     worth = Worth(None, "the file has no times, so how alike neighbouring requests are is not known")
@@ -185,7 +194,14 @@ def _rows(found: Mapping[str, Any], ok: int, failed: int, where: str) -> Iterato
         if not ok or not shown or metric == "itl":
             continue
         points = tuple(
-            Point(p, ms, ms * 1e6, ms * 1e6, math.floor(p / 100 * (ok - 1)) + 1, ok - math.ceil(p / 100 * (ok - 1)))
+            Point(
+                p,
+                ms,
+                ms * 1e6,
+                ms * 1e6,
+                math.floor(p / 100 * (ok - 1)) + 1,
+                ok - math.ceil(p / 100 * (ok - 1)),
+            )
             for p, ms in sorted(shown.items())
         )
         mean = found.get(f"mean_{theirs}_ms")
