@@ -8,6 +8,7 @@ writer do the rest, once a second; only the clock is ours.
 import json
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,12 @@ def main(prefix: str, requests: list[Any], *, full: bool) -> None:
     with mock.patch.object(stats.time, "time") as clock:
         clock.return_value = START_S
         environment.stats.reset_all()
-        for second in range(max(request[0] for request in requests) + 1):
+        by_second = defaultdict(list)
+        for second, *request in requests:
+            by_second[second].append(request)
+        for second in range(max(by_second) + 1):
             clock.return_value = START_S + second + 0.5
-            for _, kind, name, value, error in (one for one in requests if one[0] == second):
+            for kind, name, value, error in by_second[second]:
                 environment.stats.log_request(kind, name, value, 0)
                 if error:
                     environment.stats.log_error(kind, name, error)

@@ -44,8 +44,9 @@ def translate(source: Source) -> list[Imported]:
     """Return the run in a file; raises ImportFileError."""
     where = str(source.path)
     points = list(_of_csv(source, where) if source.rows else _of_json(source, where))
-    made = sorted((_request(one, where) for one in points), key=lambda one: one.due_unix_ns)
     coarse = bool(source.rows) and all(one.ended_ns % NS == 0 for one in points)
+    unit_ns = NS if coarse else 1
+    made = sorted((_request(one, unit_ns, where) for one in points), key=lambda one: one.due_unix_ns)
     return [
         Imported(
             tool=TOOL,
@@ -98,7 +99,7 @@ def _csv_time_ns(cell: str, where: str) -> int:
     return int(cell) * unit_ns
 
 
-def _request(point: _Point, where: str) -> RequestRecord:
+def _request(point: _Point, unit_ns: int, where: str) -> RequestRecord:
     duration = round(seconds(point.duration_ms, f"{where}: {METRIC}") * 10**6)
     status = str(point.tags.get("status") or "0")
     code = int(status) if status.isdigit() else 0
@@ -107,7 +108,7 @@ def _request(point: _Point, where: str) -> RequestRecord:
     return record(
         0,
         str(point.tags.get("scenario") or TOOL),
-        due_unix_ns=max(0, point.ended_ns - duration),
+        due_unix_ns=max(0, point.ended_ns - duration) // unit_ns * unit_ns,
         end_ns=duration,
         status=code or None,
         outcome="ok" if ok else outcome_of(error, code or None),

@@ -28,6 +28,7 @@ DEFINITIONS = (
     "e2e ends with the last chunk that has choices, not with the stream",
     WHY_FAILED,
 )
+EARLY = "So it was in {n:,} of {ok:,} answers here: they have more chunks than tokens"
 QUEUED = (
     "A request is due when it came to the limit of --max-concurrency: waiting there is in ttft and e2e, "
     "though not in the tool's own"
@@ -77,13 +78,20 @@ def _run(found: Mapping[str, Any], where: str) -> Imported:
     if found.get("completed") != ok:
         said = found.get("completed")
         raise ImportFileError(f"{where}: found {ok} requests without an error, expected the {said} completed")
+    early = sum(one.outcome == "ok" and one.chunks > (one.output_tokens or 0) for one, _ in requests)
     level = float(rate) if is_open else float(users or n)  # type: ignore[arg-type]
     return Imported(
         tool=TOOL,
         version=None,
         name=str(found.get("label") or found.get("model_id") or TOOL),
         requests=requests,
-        definitions=(*DEFINITIONS, *([QUEUED] if queued else []), DATED if dated else NO_DATE),
+        definitions=(
+            *DEFINITIONS[:2],
+            *([EARLY.format(n=early, ok=ok)] if early else []),
+            *DEFINITIONS[2:],
+            *([QUEUED] if queued else []),
+            DATED if dated else NO_DATE,
+        ),
         unknown=("ttfo", "itl_token", "dispatch_lag"),
         loop="open" if is_open else "closed",
         level=level,
