@@ -61,7 +61,7 @@ def test_import_verdict_report(tmp_path: Path, sla: Path) -> None:
     assert call("report", out, "--sla", sla).exit_code == 0
     text = PdfReader(out / "report.pdf").pages[0].extract_text()
     assert "IMPORTED from vllm bench" in text
-    assert "latency runs from the send" in text
+    assert "Latency runs from the send" in text
     assert "already holds a run" in refused("import", DETAILED, "--out", out)
 
 

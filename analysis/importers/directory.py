@@ -122,7 +122,7 @@ def _meta(
         "clock": "imported",
         "started_unix_ns": window[0],
         "ended_unix_ns": max(record.due_unix_ns + record.end_ns for record in records),
-        "target": run.target,
+        "target": {"url": "unknown", **run.target},
         "load": {"loop": run.loop, "tool": run.tool, **run.load},
         "workload": run.workload,
         "deadlines": {},

@@ -101,8 +101,8 @@ def _run(found: Mapping[str, Any], where: str) -> Imported:
             "arrivals": _arrivals(found.get("burstiness")) if is_open else None,
             "max_concurrency": users,
         },
-        workload={"requests": found.get("num_prompts")},
-        target={"model": found.get("model_id"), "endpoint": found.get("backend")},
+        workload={"requests": found.get("num_prompts"), "backend": found.get("backend")},
+        target={"model": found.get("model_id")},
     )
 
 
