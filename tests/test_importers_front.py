@@ -65,7 +65,7 @@ def test_import_verdict_report(tmp_path: Path, sla: Path) -> None:
     assert "already holds a run" in refused("import", DETAILED, "--out", out)
 
 
-@pytest.mark.parametrize("name", ["genai-bench-0.0.5.json", "vegeta-12.jsonl", "guidellm-0.8.1.json"])
+@pytest.mark.parametrize("name", ["genai-bench-0.0.5.json", "vegeta-12.jsonl"])
 def test_a_report_of_what_has_no_times_or_no_tokens(name: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert call("import", GOLDEN / name, "--out", out).exit_code == 0
@@ -75,23 +75,24 @@ def test_a_report_of_what_has_no_times_or_no_tokens(name: str, tmp_path: Path) -
 
 def test_two_imports_are_compared(tmp_path: Path, sla: Path) -> None:
     out = tmp_path / "experiment"
-    for block in (1, 2):
-        for server, factor in (("bf16", 1.0), ("awq", 2.0 + block / 100)):
-            file = slower(DETAILED, factor, tmp_path / f"{server}-{block}.json")
-            assert call("import", file, "--out", out, "--server", server).exit_code == 0
+    for server, factor in (("bf16", 1.0), ("awq", 2.0)):
+        file = slower(DETAILED, factor, tmp_path / f"{server}.json")
+        assert call("import", file, "--out", out, "--server", server).exit_code == 0
     runs = json.loads((out / "plan.json").read_text())
     assert runs["servers"] == ["bf16", "awq"]
     level = json.loads(DETAILED.read_text())["request_rate"]
-    assert runs["runs"] == [f"{name}-{level:g}-{block}" for block in (1, 2) for name in ("bf16", "awq")]
-    found = call("verdict", out, "--sla", sla)
-    assert "awq answers later than bf16" in found.output, found.output
+    assert runs["runs"] == [f"bf16-{level:g}-1", f"awq-{level:g}-1"]
+    assert "not compared" not in call("verdict", out, "--sla", sla).output
     (effect,) = [
         effect
         for contrast in json.loads((out / "comparison.json").read_text())["contrasts"]
         for effect in contrast["effects"]
         if effect["metric"] == "ttft p50"
     ]
-    assert effect["ratio"] == pytest.approx(2.015, rel=0.02)
+    assert effect["ratio"] == pytest.approx(2)
+    assert call("import", DETAILED, "--out", out, "--server", "awq").output.strip() == str(
+        out / f"awq-{level:g}-2"
+    )
     assert (out / "report.pdf").exists()
 
 
@@ -134,17 +135,17 @@ def test_percentiles_alone_are_judged_as_far_as_they_reach(tmp_path: Path, sla: 
 
 def test_a_folder_of_locusts_csvs_is_judged(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(LOCUST, tmp_path / "locust"))
-    (tmp_path / "sla.yaml").write_text("name: mine\nobjectives: [e2e p95 < 10 s]\n")
+    (tmp_path / "sla.yaml").write_text("name: mine\nobjectives: [e2e p95 < 1 ms]\n")
     found = call("verdict", folder, "--sla", tmp_path / "sla.yaml")
-    assert found.exit_code == 0, found.output
+    assert found.exit_code == 3, found.output
     assert "(IMPORTED)" in found.output
-    assert json.loads((folder / "verdict.json").read_text())["status"] == "PASS"
+    assert json.loads((folder / "verdict.json").read_text())["status"] == "FAIL"
     assert (folder / "junit.xml").exists()
     for file in LOCUST.iterdir():
         shutil.copyfile(file, folder / file.name.replace("chat", "other"))
     message = refused("verdict", folder)
     assert f"name it ({folder / 'chat'}, {folder / 'other'})" in message
-    assert call("verdict", folder / "other", "--sla", tmp_path / "sla.yaml").exit_code == 0
+    assert call("verdict", folder / "other", "--sla", tmp_path / "sla.yaml").exit_code == 3
     assert (folder / "other_verdict.json").exists()
     assert "percentiles only" in refused("report", folder / "other")
 

@@ -302,5 +302,8 @@ def test_failures_that_do_not_add_up_are_a_warning(folder: Path) -> None:
 
 def test_a_real_run_of_somebody_elses_locustfile() -> None:
     run = locust.read(GOLDEN, "chat")
-    good, bad, close = judged(run, "e2e p95 < 10 s", "e2e p50 < 1 ms", "ttft p95 < 100 ms")
-    assert (good.status, bad.status, close.status) == ("PASS", "FAIL", "INCONCLUSIVE")
+    slow, bad, none = judged(run, "e2e p95 < 10 s", "e2e p50 < 1 ms", "ttft p95 < 100 ms")
+    # The machine was busy with other things, in waves: 147 seconds were worth 8.
+    assert (slow.status, bad.status, none.status) == ("INCONCLUSIVE", "FAIL", "INCONCLUSIVE")
+    assert slow.observed == 240
+    assert slow.reason.endswith("worth 8, needs 100")

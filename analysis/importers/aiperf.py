@@ -29,7 +29,7 @@ DEFINITIONS = (
         "ttft and `request_latency` end with the first and the last chunk that has content; chunks of one"
         " read share a time, and those without text are not counted"
     ),
-    "Tokens are counted by its own tokenizer unless it was told to take the server's",
+    "Tokens are those of the server's usage where the file has them, else its own tokenizer's",
     WHY_FAILED,
 )
 WARMUP = "{n} requests of its warm-up are left out"
@@ -105,8 +105,10 @@ def _request(number: int, line: Mapping[str, Any], where: str) -> tuple[RequestR
         first_ns=first,
         visible_ns=visible,
         last_ns=latency if first is not None else None,
-        prompt_tokens=_count(metrics, "input_sequence_length", where),
-        output_tokens=None if failed else _count(metrics, "output_sequence_length", where),
+        prompt_tokens=_count(metrics, ("usage_prompt_tokens", "input_sequence_length"), where),
+        output_tokens=None
+        if failed
+        else _count(metrics, ("usage_completion_tokens", "output_sequence_length"), where),
         gaps=gaps if gaps or first is None else None,
         outcome=_outcome(message, code, cancelled=bool(metadata.get("was_cancelled"))) if failed else "ok",
         detail=one_line(message) if failed else "",
@@ -141,9 +143,10 @@ def _values(found: Any, where: str) -> list[float]:
     return [seconds(value, f"{where}: inter_chunk_latency") for value in values or ()]
 
 
-def _count(metrics: Mapping[str, Any], name: str, where: str) -> int | None:
-    found = metrics.get(name)
-    return None if found is None else maybe_count(found.get("value"), f"{where}: {name}")
+def _count(metrics: Mapping[str, Any], names: tuple[str, ...], where: str) -> int | None:
+    """Return the first of some counts that the file has: the server's own before the tool's."""
+    name = next((name for name in names if isinstance(metrics.get(name), dict)), None)
+    return None if name is None else maybe_count(metrics[name].get("value"), f"{where}: {name}")
 
 
 def _beside(path: Path) -> Mapping[str, Any]:
