@@ -167,6 +167,9 @@ def draw_ttft(ax: Axes, judged: Sequence[Judged], names: Sequence[str]) -> None:
         if verdict.status == OVERSATURATED:
             ax.plot([], [], color=color, linestyle=line, label=f"{name}oversaturated: no percentiles")
             continue
+        if "ttft" in run.unknown:
+            ax.plot([], [], color=color, linestyle=line, label=f"{name}not in the imported file")
+            continue
         values = request_sample(window(run), "ttft").worst()
         curve = percentile_curve(values)
         exact = {
@@ -291,8 +294,9 @@ def draw_timeline(axes: Sequence[Axes], judged: Sequence[Judged]) -> None:
             ax.plot(at, run.timeline[column], drawstyle="steps-post", **drawn)
         failed = run.timeline[run.timeline.failed > 0]
         axes[0].plot(failed.unix_s - start, failed.failed, "x", color=STATUS["FAIL"][0], markersize=5)
-        sample = request_sample(run.requests, "ttft")
-        due = run.requests.due_unix_ns.to_numpy()[sample.defined]
+        requests = run.requests[:0] if "ttft" in run.unknown or not run.timed else run.requests
+        sample = request_sample(requests, "ttft")
+        due = requests.due_unix_ns.to_numpy()[sample.defined]
         buckets = ttft_buckets(due, sample.worst(), start * 10**9)
         finite = np.isfinite(buckets.p95_ms)
         axes[2].plot(buckets.at_s[finite], buckets.p95_ms[finite], **drawn)

@@ -32,6 +32,7 @@ class Evidence:
         start, end = run.window_ns if part is None else part[:2]
         self.frame = window(run) if part is None else _requests(run, part)
         self.loop = run.meta["load"].get("loop")
+        self.unknown, self.timed = run.unknown, run.timed
         self.window_ns = start, end
         self.fixed, self.tests = (part.fixed, part.tests) if part else (False, 1)
         self.window_s = max(0.0, (end - start) / 1e9)

@@ -23,6 +23,9 @@ MAX_CPU_SHARE = 0.9
 CPU_SUSTAINED_S = 3
 MAX_TOKENS_PER_CHUNK = 1.05
 
+IMPORTABLE = ("complete", "window", "records = rows", "gaps = itl.hlog", "clock source")
+"""Gates that also say something of a run that another tool measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -42,12 +45,21 @@ class Gate:
 
 def check(run: Run, evidence: Evidence, sla: Sla) -> tuple[Gate, ...]:
     """Check every gate of a run, in the order of printing."""
-    return (
+    gates = (
         *_complete(run),
         *_accounting(run),
         *_lateness(run, evidence, sla),
         *_times(run, evidence),
     )
+    if not run.meta.get("imported"):
+        return gates
+    known = (*IMPORTABLE, *(("tokens per chunk",) if evidence.frame.chunks.any() else ()))
+    return tuple(gate if gate.name in known else _not_known(gate) for gate in gates)
+
+
+def _not_known(gate: Gate) -> Gate:
+    """Return what a gate says of an imported run, whose instrument was not ours: neither good nor bad."""
+    return _gate(gate.name, "not known: imported", gate.limit, ok=False, severity="note")
 
 
 def _complete(run: Run) -> list[Gate]:
@@ -162,7 +174,7 @@ def _times(run: Run, evidence: Evidence) -> list[Gate]:
     jumps = evidence.frame.clock_jump_ns.abs().to_numpy()
     worst = int(jumps.max(initial=0))
     jumped = int((jumps > MAX_CLOCK_JUMP_NS).sum())
-    busiest = window_timeline(run).cpu_share_max.to_numpy()
+    busiest = window_timeline(run).cpu_share_max.dropna().to_numpy()
     windows = (
         np.lib.stride_tricks.sliding_window_view(busiest, CPU_SUSTAINED_S)
         if len(busiest) >= CPU_SUSTAINED_S

@@ -1,24 +1,36 @@
 """Judge one objective: observed value, bounds on the share of bad events, and a status with its reason."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from .evidence import Evidence
+from .evidence import Evidence, Part
 from .histogram import bin_high, bin_low
 from .more import growth, more
 from .rates import UNITS, served
 from .samples import Gaps, Sample, Tally, gap_tally, rank_quantile, refusal, share_tally
 from .several import failing_share, reach
 from .sla import POOLED_METRICS, ErrorRate, Goodput, Latency, Limit, Objective, Rate
-from .statistics import BATCH_TAU, BATCHES, autocorrelation_time, mean_bounds, share_bounds
+from .statistics import (
+    BATCH_TAU,
+    BATCHES,
+    MIN_CLUSTERS,
+    autocorrelation_time,
+    mean_bounds,
+    share_bounds,
+)
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 
 NEEDED = BATCHES * BATCH_TAU
 """Independent values for batch means to be far enough apart."""
+
+UNTIMED = "no valid interval: the file has no times, so how alike neighbouring requests are is not known"
+
+WORTH_UNKNOWN = MIN_CLUSTERS
+"""For a FAIL, requests of unknown dependence are worth this: the fewest events that are given an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,11 @@ class _Seen(NamedTuple):
 
 def judge_whole(evidence: Evidence, objective: Objective) -> ObjectiveResult:
     """Judge one objective on all of the evidence, whatever its scope; see `analysis.scopes`."""
+    unknown = [name for name in _metrics(objective) if name in evidence.unknown]
+    return _not_known(evidence, objective, unknown) if unknown else _judge(evidence, objective)
+
+
+def _judge(evidence: Evidence, objective: Objective) -> ObjectiveResult:
     if isinstance(objective, Rate):
         return _judge_rate(evidence, objective)
     if isinstance(objective, ErrorRate):
@@ -150,6 +167,8 @@ def _result(
     factor: float | None = None
     if not tally.n:
         status, reason = INCONCLUSIVE, "no data"
+    elif not evidence.timed:
+        status, reason = _untimed(tally, allowed)
     elif tally.refusal:
         status, reason, factor = INCONCLUSIVE, tally.refusal, growth(tally, allowed, evidence.tests) or 1.0
         factor = max(factor, tally.needed / tally.independent)
@@ -183,7 +202,7 @@ def _result(
         n=tally.n,
         bad=tally.bad if tally.n else None,
         undecided=tally.undecided,
-        n_eff=tally.n_eff if tally.n else None,
+        n_eff=tally.n_eff if tally.n and evidence.timed else None,
         bound_low=bounds[0],
         bound_high=bounds[1],
         allowed=allowed,
@@ -195,6 +214,34 @@ def _result(
         budget_high=high,
         budget_lasts_h=None if period_h is None or used is None else period_h / used if used else math.inf,
     )
+
+
+def _untimed(tally: Tally, allowed: float) -> tuple[str, str]:
+    """Judge what nobody can give an interval: FAIL where even the least worth would show it, never PASS."""
+    n_eff = min(WORTH_UNKNOWN, tally.n)
+    bad = tally.bad * n_eff / tally.n
+    lower = share_bounds(bad, bad, n_eff)[0]
+    if lower < allowed:
+        return INCONCLUSIVE, UNTIMED
+    return (
+        FAIL,
+        f"at least {percent(lower)} bad, {percent(allowed)} allowed, were all {tally.n:,} worth {n_eff}",
+    )
+
+
+def _metrics(objective: Objective) -> tuple[str, ...]:
+    if isinstance(objective, Latency):
+        return (objective.limit.metric,)
+    if isinstance(objective, Rate):  # tokens, of which a file may know nothing
+        return (objective.metric,)
+    return tuple(limit.metric for limit in objective.limits) if isinstance(objective, Goodput) else ()
+
+
+def _not_known(evidence: Evidence, objective: Objective, names: list[str]) -> ObjectiveResult:
+    """Return the result on what the imported file says nothing of: no figure, whatever failed beside it."""
+    start, _ = evidence.window_ns
+    reason = f"not known: the imported file has no {' and no '.join(names)}"
+    return replace(_judge(evidence.part(Part(start, start)), objective), reason=reason)
 
 
 def _reason(
@@ -237,6 +284,8 @@ def _judge_rate(evidence: Evidence, objective: Rate) -> ObjectiveResult:
     counted = undecided = 0
     if not len(evidence.frame):
         status, reason = INCONCLUSIVE, "no data"
+    elif not evidence.timed:
+        status, reason = INCONCLUSIVE, UNTIMED
     else:
         found = served(evidence.frame, objective.metric, evidence.window_ns)
         observed, edge = found.rate_per_s, found.edge_per_s
@@ -289,6 +338,8 @@ def _judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
     low = high = None
     if not n:
         status, reason = INCONCLUSIVE, "no data"
+    elif not evidence.timed:
+        status, reason, independent = INCONCLUSIVE, UNTIMED, math.inf
     elif independent < NEEDED:
         status, reason = INCONCLUSIVE, refusal(independent, "requests", NEEDED)
     else:
@@ -318,7 +369,7 @@ def _judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
         n=n + failed,
         bad=None,
         undecided=undecided,
-        n_eff=independent if n else None,
+        n_eff=independent if n and evidence.timed else None,
         bound_low=low,
         bound_high=high,
         allowed=limit_ms,

@@ -280,6 +280,9 @@ def _provenance(made: Figure, judged: Sequence[Judged]) -> float:
     for letter, (run, verdict) in zip(LETTERS, judged, strict=False):
         before = f"{letter}: " if len(judged) > 1 else ""
         lines.extend(wrapped(before + wording.origin(run.meta, verdict), 6.5, room, 2))
+        if verdict.imported:  # what the tool's words mean, since they are not ours
+            words = ". ".join(verdict.imported["definitions"])
+            lines.extend(wrapped(f"{before}{words}.", 6.5, room, 8 if len(judged) == 1 else 4))
     for number, line in enumerate(reversed(lines)):
         made.text(LEFT, 0.016 + 0.01 * number, line, fontsize=6.5, va="bottom", color=SOFT)
     return 0.016 + 0.01 * len(lines)

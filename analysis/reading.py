@@ -136,6 +136,8 @@ def _value(evidence: Evidence, verdict: Verdict, metric: str) -> float | None:
     if metric == ERRORS:
         return float(evidence.failed.mean()) if len(evidence.failed) else None
     name, _, percentile = metric.partition(" p")
+    if name in evidence.unknown:
+        return None
     q = float(percentile) / 100
     if name in POOLED_METRICS:
         gaps = evidence.gaps(name)

@@ -80,6 +80,16 @@ class Run:
             end = int(self.requests.due_unix_ns.max()) + 1 if len(self.requests) else start
         return int(start), int(end)
 
+    @property
+    def unknown(self) -> frozenset[str]:
+        """Metrics that the file says nothing of which this run was imported from."""
+        return frozenset((self.meta.get("imported") or {}).get("unknown", ()))
+
+    @property
+    def timed(self) -> bool:
+        """Whether requests have times; some tools' files have none."""
+        return bool((self.meta.get("imported") or {}).get("timed", True))
+
 
 def load(path: Path | str) -> Run:
     """Read a run directory. Raises RunError, one line, where it is none."""

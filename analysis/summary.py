@@ -56,10 +56,11 @@ def _summarise(run: Run, evidence: Evidence, scenario: str, *, percentiles: bool
     latencies = {}
     if percentiles:
         for metric in REQUEST_METRICS:
-            sample = request_sample(frame, metric)
+            sample = request_sample(frame[:0] if metric in run.unknown else frame, metric)
             latencies[metric] = _of_values(sample.worst(), sample.of_ok())
         intervals = [one for one in window_intervals(run, "itl") if one.scenario == tag_of(scenario)]
-        latencies["itl"] = _of_gaps(pooled_gaps(intervals, frame, evidence.whole_s))
+        seen = frame[:0] if "itl" in run.unknown else frame
+        latencies["itl"] = _of_gaps(pooled_gaps(intervals, seen, evidence.whole_s))
     return ScenarioSummary(
         scenario=scenario,
         n=len(frame),

@@ -45,8 +45,9 @@ class Verdict:
     gates: tuple[Gate, ...]
     in_flight_trend: Trend | None
     ttft_ms_trend: Trend | None
-    server_side: ServerSide
+    server_side: ServerSide | None  # None where another tool measured
     scenarios: tuple[ScenarioSummary, ...]
+    imported: Mapping[str, Any] | None = None  # tool, version, definitions: where another tool measured
 
     @property
     def exit_code(self) -> int:
@@ -62,12 +63,18 @@ class Verdict:
 def judge(run: Run, sla: Sla) -> Verdict:
     """Judge a run by an SLA."""
     evidence = Evidence(run)
-    side = join(run)
-    gates = (*check(run, evidence, sla), *check_server(run, side))
+    gates, side = check(run, evidence, sla), None
+    if not run.meta.get("imported"):  # whose server told us nothing
+        side = join(run)
+        gates += check_server(run, side)
     objectives = tuple(judge_objective(evidence, objective) for objective in sla.objectives)
     in_flight, ttft_ms = _trends(run, evidence)
     rising = bool(in_flight and ttft_ms and in_flight.rising and ttft_ms.rising)
-    status, reasons = _overall(gates, objectives, in_flight if rising else None)
+    status, reasons = overall(gates, objectives, in_flight if rising else None)
+    imported = run.meta.get("imported")
+    if imported:
+        by = f"IMPORTED from {imported['tool']}: what its instrument was worth is not known"
+        reasons = (*reasons, by)
     if rising:
         objectives = tuple(_without_percentile(result) for result in objectives)
     start, end = run.window_ns
@@ -87,6 +94,7 @@ def judge(run: Run, sla: Sla) -> Verdict:
         ttft_ms_trend=ttft_ms,
         server_side=side,
         scenarios=summarise(run, evidence, percentiles=not rising),
+        imported=imported and {key: imported.get(key) for key in ("tool", "version", "definitions")},
     )
 
 
@@ -101,9 +109,10 @@ def _trends(run: Run, evidence: Evidence) -> tuple[Trend | None, Trend | None]:
     return in_flight, trend(per_second.index.to_numpy(), per_second.to_numpy())
 
 
-def _overall(
+def overall(
     gates: tuple[Gate, ...], objectives: tuple[ObjectiveResult, ...], rise: Trend | None
 ) -> tuple[str, tuple[str, ...]]:
+    """Return the status of a whole and its reasons; `rise` is the trend in flight where both trends rise."""
     broken = [gate for gate in gates if not gate.ok and gate.severity == "invalid"]
     if broken:
         return INVALID, tuple(f"{gate.name}: found {gate.found}, limit {gate.limit}" for gate in broken)

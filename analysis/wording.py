@@ -17,6 +17,7 @@ def load(run: Run, verdict: Verdict) -> str:
     if verdict.loop == "open":
         kind = f"open loop, {load.get('arrivals') or 'planned'}"
     rate = f", {n / seconds:.3g} requests/s" if seconds > 0 else ""
+    kind = f"IMPORTED from {verdict.imported['tool']}, {kind}" if verdict.imported else kind
     return f"{kind}{rate}, n = {n:,} in {seconds:,.0f} s"
 
 

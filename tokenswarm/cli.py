@@ -13,6 +13,7 @@ import click
 from tokenswarm import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
 from tokenswarm.cli_capacity import capacity
 from tokenswarm.cli_comparing import compare
+from tokenswarm.cli_importing import bring
 from tokenswarm.cli_serving import install, offline, quality, quantize, serve
 
 EXIT_HELP = """
@@ -44,6 +45,7 @@ def cli() -> None:
     tokenswarm verdict RUN_DIR       judge a run again, by another SLA
     tokenswarm capacity DIR          how many replicas a demand needs, from an experiment's runs
     tokenswarm compare DIR DIR       runs against earlier ones: is anything worse?
+    tokenswarm import FILE           another tool's results, as a run that can be judged
     tokenswarm probe URL             ten quick requests: does it answer, and how fast
     tokenswarm calibrate             what this machine's instrument is worth
     tokenswarm install vllm          an engine, in an environment of its own
@@ -127,7 +129,9 @@ def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
 def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
     """Judge the run in RUN_DIR by an SLA; writes verdict.json and junit.xml beside it.
 
-    RUN_DIR may also be an experiment's directory: then all of its runs, the comparison and the quality.
+    RUN_DIR may also be an experiment's directory: then all of its runs, the comparison and the quality. Or a
+    folder with Locust's CSVs of one run (FOLDER/PREFIX where there are several), or a file of vllm bench's
+    without --save-detailed: these are judged as far as their percentiles reach.
 
     \b
     An SLA file:
@@ -139,9 +143,10 @@ def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
           - goodput(ttft < 100 ms, tpot < 20 ms) >= 95 %
           - output_tokens_per_s >= 500 in chat every 5 min    # per scenario, per time (analysis/sla.py)
     """
-    from tokenswarm import rejudging  # noqa: PLC0415 - as above
+    from tokenswarm import importing, rejudging  # noqa: PLC0415 - as above
 
-    _conclude(rejudging.again(run_dir, sla, report=False), run_dir, machine=machine)
+    found = importing.percentiles(run_dir, sla) or rejudging.again(run_dir, sla, report=False)
+    _conclude(found, run_dir, machine=machine)
 
 
 @cli.command()
@@ -149,8 +154,9 @@ def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
 @sla_option
 def report(run_dir: Path, sla: Path | None) -> None:
     """Write report.pdf and charts/*.png for the run, or the experiment, in RUN_DIR."""
-    from tokenswarm import rejudging  # noqa: PLC0415 - as above
+    from tokenswarm import importing, rejudging  # noqa: PLC0415 - as above
 
+    importing.refuse_percentiles(run_dir)
     rejudging.again(run_dir, sla, report=True)
     whole = run_dir / "report.pdf"
     for file in [whole] if whole.exists() else sorted(run_dir.glob("*/report.pdf")):
@@ -237,6 +243,7 @@ def _conclude(found: Any, where: Path, *, machine: bool, goes_on_with: str = "")
 
 
 cli.add_command(compare)
+cli.add_command(bring)
 cli.add_command(serve)
 cli.add_command(install)
 cli.add_command(quantize)

@@ -146,7 +146,8 @@ def verdict_table(verdicts: list[Any], console: Console) -> None:
     table = Table(title=f"SLA {verdicts[0].sla}", title_justify="left", title_style="bold")
     table.add_column("objective")
     for verdict in verdicts:
-        table.add_column(verdict.name + ("  (SIMULATED)" if verdict.simulated else ""), justify="right")
+        mark = "  (SIMULATED)" if verdict.simulated else "  (IMPORTED)" if verdict.imported else ""
+        table.add_column(verdict.name + mark, justify="right")
     table.add_row("verdict", *(Text(v.status, style=STYLES[v.status]) for v in verdicts), end_section=True)
     for results in zip(*(v.objectives for v in verdicts), strict=True):
         table.add_row(results[0].text, *(_cell(result) for result in results))

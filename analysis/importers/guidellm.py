@@ -1,0 +1,154 @@
+"""GuideLLM's benchmarks.json: every request with its times, one run for each rate of a sweep.
+
+Keys as GuideLLM 0.8 writes them (guidellm/schemas/base); times are Unix seconds of time.time().
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from analysis.record import RequestRecord
+
+from .source import ImportFileError, Source, listed, mapping, maybe_count, ns
+from .translation import WHY_FAILED, Imported, one_line, outcome_of, record
+
+TOOL = "guidellm"
+OPEN = ("constant", "poisson", "trace")
+DEFINITIONS = (
+    (
+        "Its inter_token_latency is one mean for each request, our tpot; single gaps are not in the file,"
+        " so itl and max_gap are not known"
+    ),
+    (
+        "Its time_per_output_token counts from the request's start, with the first token in it; ours is "
+        "(last - first) / (tokens - 1)"
+    ),
+    "Times are of the wall clock, which a correction of the clock may bend",
+    "What was still running at the end counts as cancelled: it lasted at least so long",
+    WHY_FAILED,
+)
+DUE = "Latency runs from when the request was due (targeted_start); the tool's own figures run from the send"
+SENT = "Users ask again when they are answered, so a request is due when it is sent"
+
+
+def _benchmarks(source: Source) -> list[Any]:
+    found = source.value.get("benchmarks") if isinstance(source.value, dict) else None
+    known = isinstance(found, list) and all(
+        isinstance(one, dict) and "requests" in one and "scheduler_state" in one for one in found
+    )
+    return found if known and found else []
+
+
+def is_detailed(source: Source) -> bool:
+    """Say whether a file is GuideLLM's JSON."""
+    return bool(_benchmarks(source))
+
+
+def translate(source: Source) -> list[Imported]:
+    """Return the runs in a file; raises ImportFileError."""
+    version = mapping(source.value.get("metadata") or {}, f"{source.path}: metadata").get("guidellm_version")
+    return [
+        _run(one, version, f"{source.path}: benchmark {number}")
+        for number, one in enumerate(_benchmarks(source), 1)
+    ]
+
+
+def _run(benchmark: Mapping[str, Any], version: Any, where: str) -> Imported:
+    config = mapping(benchmark.get("config"), f"{where}: config")
+    strategy = mapping(config.get("strategy"), f"{where}: config.strategy")
+    kind = str(strategy.get("type_"))
+    by_status = mapping(benchmark["requests"], f"{where}: requests")
+    _check_whole(benchmark, by_status, where)
+    found = [
+        (status, one)
+        for status in ("successful", "errored", "incomplete")
+        for one in listed(by_status.get(status) or [], f"{where}: requests.{status}")
+    ]
+    made = [
+        _request(i, status, one, f"{where}: {status} request {i}", due=kind in OPEN)
+        for i, (status, one) in enumerate(found)
+    ]
+    requests = [(r._replace(request=i), gaps) for i, (r, gaps) in enumerate(sorted(made, key=_due))]
+    users = {"synchronous": 1, "concurrent": strategy.get("streams")}.get(kind) or strategy.get(
+        "max_concurrency"
+    )
+    rate = strategy.get("rate") if kind in OPEN else None
+    return Imported(
+        tool=TOOL,
+        version=str(version) if version else None,
+        name=f"{TOOL} {kind}",
+        requests=requests,
+        definitions=(*DEFINITIONS, DUE if kind in OPEN else SENT),
+        unknown=("itl", "itl_token", "max_gap", *(() if kind in OPEN else ("dispatch_lag",))),
+        loop="open" if kind in OPEN else "closed",
+        level=float(rate or users or len(requests)) if rate or kind not in OPEN else None,
+        load={
+            "users": None if kind in OPEN else float(users or len(requests)),
+            "rate_per_s": rate,
+            "arrivals": kind if kind in OPEN else None,
+        },
+    )
+
+
+def _due(pair: tuple[RequestRecord, list[int]]) -> int:
+    return pair[0].due_unix_ns
+
+
+def _check_whole(benchmark: Mapping[str, Any], by_status: Mapping[str, Any], where: str) -> None:
+    """Refuse a file that keeps a sample of its requests: shares of a sample are not shares of the run."""
+    totals = (benchmark.get("metrics") or {}).get("request_totals") or {}
+    for status in ("successful", "errored", "incomplete"):
+        there, said = len(by_status.get(status) or []), totals.get(status)
+        if said is not None and said != there:
+            raise ImportFileError(f"{where}: found {there} of {said} {status} requests, expected all of them")
+
+
+def _request(
+    number: int, status: str, found: Any, where: str, *, due: bool
+) -> tuple[RequestRecord, list[int]]:
+    info = mapping(mapping(found, where).get("info"), f"{where}: info")
+    times = mapping(info.get("timings"), f"{where}: timings")
+
+    def at(*names: str) -> int | None:
+        value = next((times[name] for name in names if times.get(name) is not None), None)
+        return None if value is None else ns(value, f"{where}: {names[0]}")
+
+    sent = at("request_start", "resolve_start")
+    start = at("targeted_start") if due else sent
+    end = at("request_end", "resolve_end", "last_token_iteration", "request_start")
+    start = sent if start is None else start
+    if start is None or end is None:  # it was never sent: the run ended first
+        start = end = at("targeted_start", "scheduled_at", "dequeued", "queued")
+    if start is None or end is None:
+        raise ImportFileError(f"{where}: found no time of its start or end, expected both")
+    first, visible, last = (
+        at(name) for name in ("first_token_iteration", "first_output_token_iteration", "last_token_iteration")
+    )
+    for later in (end, first, last):
+        if later is not None and later < start:
+            raise ImportFileError(f"{where}: found a time before its start: the wall clock went back")
+    tokens, prompt = (
+        maybe_count(_tokens(found.get(name)), f"{where}: {name}")
+        for name in ("output_metrics", "input_metrics")
+    )
+    ok = status == "successful"
+    error = info.get("error")
+    outcome = "ok" if ok else "cancelled" if status == "incomplete" else outcome_of(str(error))
+    made = record(
+        number,
+        TOOL,
+        due_unix_ns=start,
+        end_ns=max(end, last or 0) - start,
+        sent_ns=None if sent is None else max(0, sent - start),
+        first_ns=None if first is None else first - start,
+        visible_ns=None if visible is None else visible - start,
+        last_ns=None if last is None else last - start,
+        prompt_tokens=prompt,
+        output_tokens=tokens if ok else None,
+        outcome=outcome,
+        detail="" if ok else one_line(error),
+    )
+    return made._replace(chunks=0), []
+
+
+def _tokens(usage: Any) -> Any:
+    return usage.get("text_tokens") if isinstance(usage, dict) else None

@@ -1,0 +1,123 @@
+"""What `*_stats_history.csv` tells second by second: how many requests, failures, and their mean time.
+
+The percentiles in it are cumulative (or of ten overlapping seconds), but counts and means are running
+totals, so that differences give each second's own count, failures and mean. How alike neighbouring seconds
+are is thereby known; how alike the requests of one second are is not. So a second counts as one request.
+"""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from analysis.coarse import NEEDED, Worth
+from analysis.statistics import (
+    FloatArray,
+    autocorrelation_time,
+    cluster_effect,
+    mean_bounds,
+    small_sample_factor,
+)
+
+from .source import ImportFileError
+
+COLUMNS = (
+    "Timestamp",
+    "Type",
+    "Name",
+    "Total Request Count",
+    "Total Failure Count",
+    "Total Average Response Time",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """Requests, failures and summed times (ms) of each second that had any, in order."""
+
+    start_s: int
+    end_s: int
+    requests: FloatArray
+    failures: FloatArray
+    times_ms: FloatArray
+
+    def worth(self) -> Worth:
+        """Return how many independent seconds there were, as their mean times show it."""
+        tau = autocorrelation_time(self.times_ms / self.requests)
+        independent = len(self.requests) / tau
+        return Worth(independent, "a second's requests count as one, and seconds are alike")
+
+    def worth_failed(self) -> Worth:
+        """Return what n requests are worth for the share of failed ones, seconds being clusters of them.
+
+        Without a failure nothing shows how they would cluster: then a second counts as one again.
+        """
+        if not self.failures.any():
+            return self.worth()
+        effect = cluster_effect(self.failures, self.requests)
+        if effect.clusters < 2:
+            return Worth(0.0, "all of it is one wave of failures")
+        n = float(self.requests.sum()) / effect.deff * small_sample_factor(effect.clusters - 1)
+        return Worth(n, "failures come together")
+
+    def mean_bounds_ms(self) -> tuple[float, float] | None:
+        """Return one-sided 95 % bounds on the mean time, None where there are too few seconds."""
+        independent = self.worth().n
+        return mean_bounds(self.times_ms, self.requests) if independent and independent >= NEEDED else None
+
+
+def read(path: Path, wanted: Callable[[str, str], bool], n: int) -> History | str:
+    """Read the history of the rows that are `wanted` (type, name), or say why there is none to use.
+
+    `n` is what the stats file counts: a history that counts more is another run's. Raises ImportFileError
+    where the file is no history.
+    """
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            rows = list(csv.DictReader(file))
+            if rows and not set(COLUMNS) <= rows[0].keys():
+                missing = ", ".join(sorted(set(COLUMNS) - rows[0].keys()))
+                raise ImportFileError(f"{path}: found no column {missing}, expected Locust's history")
+    except FileNotFoundError:
+        return f"there is no {path.name}, which would tell how alike neighbouring requests are"
+    totals: dict[int, list[float]] = {}
+    before = None
+    for row in rows:
+        found = _numbers(row) if wanted(row["Type"] or "", row["Name"] or "") else None
+        if found is None:
+            continue  # the last line of a run that was killed is cut off
+        second = int(found[0])
+        if before is not None and second < before:
+            return f"{path.name}: its clock went back by {before - second} s"
+        before = second
+        sums = totals.setdefault(second, [0.0, 0.0, 0.0])
+        for i, value in enumerate((found[1], found[2], found[1] * found[3])):
+            sums[i] += value
+    return _differences(path, totals, n)
+
+
+def _numbers(row: Mapping[str, str | None]) -> tuple[float, ...] | None:
+    try:
+        found = tuple(float(row[name] or "") for name in (COLUMNS[0], *COLUMNS[3:]))
+    except ValueError:
+        return None
+    return found if all(np.isfinite(found)) else None
+
+
+def _differences(path: Path, totals: Mapping[int, Sequence[float]], n: int) -> History | str:
+    if not totals:
+        return f"{path.name} has no rows of these requests"
+    seconds = np.array(list(totals))
+    values = np.array(list(totals.values()))
+    fell = np.flatnonzero(np.diff(values[:, 0]) < 0)  # statistics were reset, after the ramp-up usually
+    if len(fell):
+        seconds, values = seconds[fell[-1] + 1 :], values[fell[-1] + 1 :]
+    if values[-1, 0] > n:
+        return f"{path.name} counts {values[-1, 0]:,.0f} requests and the stats {n:,}: they are of two runs"
+    steps = np.diff(values, axis=0, prepend=0.0)
+    some = steps[:, 0] > 0
+    if not some.any():
+        return f"{path.name} has no requests in it"
+    return History(int(seconds[0]), int(seconds[-1]) + 1, *steps[some].T)

@@ -1,0 +1,110 @@
+"""The file of another tool, read and not yet understood: JSON, JSON a line, or CSV.
+
+Whatever is wrong with it is one line that says where, what was found and what was expected.
+"""
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NS = 10**9
+
+
+class ImportFileError(ValueError):
+    """A file that cannot be imported: says where, what was found and what was expected."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """A file's content: `value` is the whole JSON, or None; `objects` one JSON a line; `rows` its CSV."""
+
+    path: Path
+    sha256: str
+    value: Any
+    objects: tuple[Mapping[str, Any], ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def read(path: Path) -> Source:
+    """Read a file. Raises ImportFileError where it is missing, empty, not text, or cut off."""
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise ImportFileError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ImportFileError(f"{path}: found bytes that are not UTF-8, expected JSON or CSV") from None
+    if not text.strip():
+        raise ImportFileError(f"{path}: found an empty file, expected another tool's results")
+    sha256 = hashlib.sha256(content).hexdigest()
+    if text.lstrip()[0] not in "{[":
+        rows = tuple(tuple(row) for row in csv.reader(text.splitlines()) if row)
+        return Source(path, sha256, None, (), rows)
+    try:
+        return Source(path, sha256, json.loads(text), (), ())
+    except json.JSONDecodeError as error:
+        return Source(path, sha256, None, _lines(path, text, error), ())
+
+
+def _lines(path: Path, text: str, whole: json.JSONDecodeError) -> tuple[Mapping[str, Any], ...]:
+    """Read one JSON object a line; a file that is neither was cut off or damaged."""
+    made: list[Mapping[str, Any]] = []
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except json.JSONDecodeError as error:
+            if not made:
+                raise ImportFileError(f"{path}: not JSON ({whole}): was it cut off?") from None
+            cut = ": was it cut off?" if number == len(lines) else ""
+            raise ImportFileError(f"{path}: line {number}: not JSON ({error}){cut}") from None
+        if not isinstance(found, dict):
+            raise ImportFileError(f"{path}: line {number}: found {_kind(found)}, expected an object")
+        made.append(found)
+    return tuple(made)
+
+
+def seconds(value: Any, where: str) -> float:
+    """Return a time or a duration, at least 0. Raises ImportFileError for NaN, text, or a negative one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise ImportFileError(f"{where}: found {_shown(value)}, expected a time of at least 0")
+    return float(value)
+
+
+def ns(value: Any, where: str, unit_ns: float = NS) -> int:
+    """Return a duration as whole nanoseconds; raises as `seconds` does."""
+    return round(seconds(value, where) * unit_ns)
+
+
+def maybe_count(value: Any, where: str) -> int | None:
+    """Return a count of tokens, None where there is none; raises ImportFileError."""
+    return None if value is None else round(seconds(value, where))
+
+
+def mapping(value: Any, where: str) -> Mapping[str, Any]:
+    """Return a JSON object; raises ImportFileError."""
+    if not isinstance(value, dict):
+        raise ImportFileError(f"{where}: found {_kind(value)}, expected an object")
+    return value
+
+
+def listed(value: Any, where: str) -> list[Any]:
+    """Return a JSON list; raises ImportFileError."""
+    if not isinstance(value, list):
+        raise ImportFileError(f"{where}: found {_kind(value)}, expected a list")
+    return value
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, int | float | str) else _kind(value)

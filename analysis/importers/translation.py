@@ -1,0 +1,116 @@
+"""What every importer hands over: one run in our own words, and what its file cannot say.
+
+`unknown` lists metrics that the file says nothing of; the judge then says so instead of guessing. The
+definitions are sentences for a person: where the tool's word and ours differ.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from analysis.record import RequestRecord
+
+NOT_STREAMED = ("ttft", "ttft_sent", "ttfo", "itl", "itl_token", "tpot", "max_gap")
+"""What a tool that does not look into the stream cannot say."""
+
+NO_GAPS = ("itl", "itl_token", "max_gap")
+"""What a file without single gaps cannot say."""
+
+FROM_THE_SEND = (
+    "Latency runs from the send, not from when the request was due: ttft here is ttft_sent, and what the "
+    "load generator was late by is not in it"
+)
+NO_DATE = "The file knows no date: its own clock's zero is shown as 1970-01-01"
+WHY_FAILED = "Why a request failed is told from its message alone"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Imported:
+    """One run out of a file: its records with the gaps (ns) between their chunks, in due order.
+
+    `loop` is open, closed or, where the file does not say, None. `load` is what was asked for, and must be
+    the same in two runs that are compared; `level` is its rate (requests/s) or its users. `timed` is False
+    where the file has no times: requests are then in its own order, all due at the start. `warmup` counts the
+    requests of the tool's own warm-up, which are left out.
+    """
+
+    tool: str
+    version: str | None
+    name: str
+    requests: Sequence[tuple[RequestRecord, list[int]]]
+    definitions: tuple[str, ...]
+    unknown: tuple[str, ...]
+    loop: str | None
+    level: float | None = None
+    load: dict[str, Any] = field(default_factory=dict)
+    workload: dict[str, Any] = field(default_factory=dict)
+    target: dict[str, Any] = field(default_factory=dict)
+    timed: bool = True
+    duration_ns: int | None = None  # by the tool's own account, where there are no times
+    warmup: int = 0
+
+
+def record(number: int, scenario: str, *, due_unix_ns: int, end_ns: int, **known: Any) -> RequestRecord:
+    """Return a record of what an import knows; all else is what the contract has for "not known".
+
+    `gaps` (ns) may be among what is known: the counts follow from it.
+    """
+    gaps = known.pop("gaps", None)
+    base: dict[str, Any] = {
+        "sent_ns": 0,
+        "connect_ns": 0,
+        "first_ns": None,
+        "visible_ns": None,
+        "last_ns": None,
+        "prompt_tokens": None,
+        "output_tokens": None,
+        "chunks": 0 if gaps is None else len(gaps) + (known.get("first_ns") is not None),
+        "gaps": len(gaps or ()),
+        "gap_sum_ns": sum(gaps or ()),
+        "gap_max_ns": max(gaps or (0,)),
+        "reads": 0,
+        "coalesced": 0,
+        "lag_max_ns": 0,
+        "body_bytes": 0,
+        "status": None,
+        "connection": "unknown",
+        "clock": "imported",
+        "clock_jump_ns": 0,
+        "outcome": "ok",
+        "detail": "",
+    }
+    return RequestRecord(
+        worker="imported",
+        scenario=scenario,
+        request=number,
+        due_unix_ns=due_unix_ns,
+        end_ns=end_ns,
+        **{**base, **known},
+    )
+
+
+_PHRASES = {status.phrase.lower(): int(status) for status in HTTPStatus}
+
+
+def outcome_of(message: str, status: int | None = None) -> str:
+    """Return the outcome that a failure's message, or its HTTP status, speaks of."""
+    text = message.lower()
+    status = _PHRASES.get(text.strip(), 0) if status is None else status
+    if status >= 400:
+        return "http_429" if status == 429 else "http_4xx" if status < 500 else "http_5xx"
+    if "cancel" in text:
+        return "cancelled"
+    if "timeout" in text or "timed out" in text or "deadline exceeded" in text:
+        return "total_timeout"
+    if any(word in text for word in ("refused", "connect", "no such host", "name or service")):
+        return "connect"
+    if "incomplete" in text or "payload" in text or "closed" in text or "eof" in text:
+        return "truncated"
+    return "server_error"
+
+
+def one_line(message: Any) -> str:
+    """Return a failure's message as one short line; of a traceback the last line is the reason."""
+    lines = [line.strip() for line in str(message or "").splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "no reason given"
