@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from .gates import Gate, check
 from .objective import FAIL, INCONCLUSIVE, PASS, Evidence, ObjectiveResult, judge_objective
 from .record import SCHEMA
@@ -59,11 +61,11 @@ def judge(run: Run, sla: Sla) -> Verdict:
     evidence = Evidence(run)
     gates = check(run, evidence, sla)
     objectives = tuple(judge_objective(evidence, objective) for objective in sla.objectives)
-    in_flight, ttft_ms = _trends(run, evidence)
-    rising = bool(in_flight and ttft_ms and in_flight.rising and ttft_ms.rising)
-    status, reasons = _overall(gates, objectives, in_flight if rising else None)
+    in_flight, ttft_ms = trends(by_second(run, evidence))
+    rising = oversaturated(in_flight, ttft_ms)
+    status, reasons = overall(gates, objectives, in_flight if rising else None)
     if rising:
-        objectives = tuple(_without_percentile(result) for result in objectives)
+        objectives = tuple(without_percentile(result) for result in objectives)
     start, end = run.window_ns
     return Verdict(
         status=status,
@@ -83,20 +85,39 @@ def judge(run: Run, sla: Sla) -> Verdict:
     )
 
 
-def _trends(run: Run, evidence: Evidence) -> tuple[Trend | None, Trend | None]:
-    """Return the trends of requests in flight and of TTFT (ms), per second of due time; open loop only."""
+def by_second(run: Run, evidence: Evidence) -> pd.DataFrame | None:
+    """Return the columns in_flight and ttft_ms (mean) by second (unix) of the window; None in a closed loop.
+
+    N users never have more than N requests in flight: there is nothing that could rise.
+    """
     if run.meta["load"].get("loop") != "open":
-        return None, None  # N users never have more than N requests in flight
+        return None
     timeline = window_timeline(run)
-    in_flight = trend(timeline.unix_s.to_numpy(), timeline.in_flight.to_numpy())
     seen = evidence.frame[evidence.frame.first_ns.notna()]
-    per_second = (seen.first_ns / 1e6).groupby(seen.due_unix_ns // 10**9).mean()
-    return in_flight, trend(per_second.index.to_numpy(), per_second.to_numpy())
+    ttft_ms = (seen.first_ns / 1e6).groupby(seen.due_unix_ns // 10**9).mean()
+    return pd.DataFrame({"in_flight": timeline.set_index("unix_s").in_flight, "ttft_ms": ttft_ms})
 
 
-def _overall(
+def trends(seconds: pd.DataFrame | None) -> tuple[Trend | None, Trend | None]:
+    """Return the trends of requests in flight and of TTFT (ms); None where there is none to be told."""
+    if seconds is None:
+        return None, None
+    in_flight, ttft_ms = seconds.in_flight.dropna(), seconds.ttft_ms.dropna()
+    return (
+        trend(in_flight.index.to_numpy(), in_flight.to_numpy()),
+        trend(ttft_ms.index.to_numpy(), ttft_ms.to_numpy()),
+    )
+
+
+def oversaturated(in_flight: Trend | None, ttft_ms: Trend | None) -> bool:
+    """Say whether both rise: then percentiles would depend on how long one looks."""
+    return bool(in_flight and ttft_ms and in_flight.rising and ttft_ms.rising)
+
+
+def overall(
     gates: tuple[Gate, ...], objectives: tuple[ObjectiveResult, ...], rise: Trend | None
 ) -> tuple[str, tuple[str, ...]]:
+    """Return the status and its reasons; `rise` is the trend of requests in flight where it is too much."""
     broken = [gate for gate in gates if not gate.ok and gate.severity == "invalid"]
     if broken:
         return INVALID, tuple(f"{gate.name}: found {gate.found}, limit {gate.limit}" for gate in broken)
@@ -112,7 +133,8 @@ def _overall(
     return PASS, (f"all {len(objectives)} objectives hold",)
 
 
-def _without_percentile(result: ObjectiveResult) -> ObjectiveResult:
+def without_percentile(result: ObjectiveResult) -> ObjectiveResult:
+    """Return what is left of an objective where the load was too much."""
     return replace(
         result,
         status=INCONCLUSIVE,

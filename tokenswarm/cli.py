@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tokenswarm import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
+from tokenswarm.cli_plan import plan
 from tokenswarm.cli_serving import install, offline, quality, quantize, serve
 
 EXIT_HELP = """
@@ -40,6 +41,7 @@ def cli() -> None:
     tokenswarm demo                  see it work: two simulated servers, a verdict, a report
     tokenswarm run experiment.yaml   measure servers of your own (docs: tokenswarm run --help)
     tokenswarm verdict RUN_DIR       judge a run again, by another SLA
+    tokenswarm plan SLA --rate 20    how long to measure, and how often, to decide it
     tokenswarm probe URL             ten quick requests: does it answer, and how fast
     tokenswarm calibrate             what this machine's instrument is worth
     tokenswarm install vllm          an engine, in an environment of its own
@@ -108,11 +110,15 @@ def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
 @cli.command()
 @run_argument
 @sla_option
+@click.option(
+    "--early-stopping", "early", is_flag=True, help="Also print what MLPerf's early-stopping test says."
+)
 @machine_option
-def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
+def verdict(run_dir: Path, sla: Path | None, *, early: bool, machine: bool) -> None:
     """Judge the run in RUN_DIR by an SLA; writes verdict.json and junit.xml beside it.
 
-    RUN_DIR may also be an experiment's directory: then all of its runs, the comparison and the quality.
+    RUN_DIR may also be an experiment's directory: then all of its runs, replications together, the comparison
+    and the quality.
 
     \b
     An SLA file:
@@ -123,9 +129,12 @@ def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
           - error_rate < 0.1 %
           - goodput(ttft < 100 ms, tpot < 20 ms) >= 95 %
     """
-    from tokenswarm import rejudging  # noqa: PLC0415 - as above
+    from tokenswarm import rejudging, tables  # noqa: PLC0415 - as above
 
-    _conclude(rejudging.again(run_dir, sla, report=False), run_dir, machine=machine)
+    found = rejudging.again(run_dir, sla, report=False)
+    if early:
+        tables.early_stopping(found, tables.console(machine=machine))
+    _conclude(found, run_dir, machine=machine)
 
 
 @cli.command()
@@ -217,6 +226,7 @@ def _conclude(found: Any, where: Path, *, machine: bool) -> None:
     sys.exit(found.exit_code)
 
 
+cli.add_command(plan)
 cli.add_command(serve)
 cli.add_command(install)
 cli.add_command(quantize)

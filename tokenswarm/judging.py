@@ -11,6 +11,7 @@ from analysis import compare, junit, report, rundir, sentences, verdict
 from analysis import sla as slas
 from analysis.quality import QualityVerdict
 from analysis.reading import ComparisonError
+from analysis.replications import Replications, replications
 from tokenswarm import EXIT_USAGE, TokenswarmError
 from tokenswarm.experiment import Experiment, InlineSla
 
@@ -52,7 +53,10 @@ def _yaml(written: InlineSla) -> str:
 
 
 class Conclusion(NamedTuple):
-    """What came out: a verdict for each run; of an experiment, the comparison in words and the quality."""
+    """What came out: a verdict for each run; of an experiment, the comparison in words and the quality.
+
+    An experiment's runs of one server at one level are judged together: its status is that of its replications.
+    """
 
     verdicts: list[verdict.Verdict]
     said: list[str]
@@ -60,11 +64,13 @@ class Conclusion(NamedTuple):
     quality: dict[str, QualityVerdict]
     unasked: dict[str, str]  # servers whose quality is limited but unknown, and why
     missing: list[str]  # runs that were planned and are not there
+    replications: tuple[Replications, ...] = ()  # of an experiment
 
     @property
     def status(self) -> str:
         """The worst of all: speed without quality is no PASS."""
-        found = [one.status for one in self.verdicts] + [one.status for one in self.quality.values()]
+        found = [one.status for one in self.replications or self.verdicts]
+        found += [one.status for one in self.quality.values()]
         found += ["INCONCLUSIVE"] if self.unasked or self.missing else []
         return min(found, key=verdict.SEVERITY.index)
 
@@ -80,6 +86,7 @@ class Conclusion(NamedTuple):
         return {
             "status": self.status,
             "exit_code": self.exit_code,
+            "replications": [one.to_json() for one in self.replications],
             "runs": [one.to_json() for one in self.verdicts],
             "said": self.said,
             "comparison": self.comparison.to_json() if self.comparison else None,
@@ -101,7 +108,7 @@ def conclude(  # noqa: PLR0913 - what was measured, asked and left out
     """Judge runs and write what belongs beside them: verdict.json and junit.xml; with `out`, reports.
 
     Each run's own report goes into its directory; several runs are also compared, in `out`, which then holds
-    the verdict on all of them. `missing` are runs that were planned: without them there is no PASS. Raises
+    the verdict on all of them: replications of a server at a level are judged together. `missing` are runs that were planned: without them there is no PASS. Raises
     TokenswarmError where a directory holds no run.
     """
     judged = [_judge(directory, by) for directory in directories]
@@ -128,7 +135,8 @@ def conclude(  # noqa: PLR0913 - what was measured, asked and left out
         if len(judged) == report.MAX_RUNS:
             report.write_report(judged, out)
         said = [] if _one_server(judged) else [f"not compared: {error}"]
-    found = Conclusion(verdicts, said, comparison, quality, unasked, missing or [])
+    together = replications(judged, by)
+    found = Conclusion(verdicts, said, comparison, quality, unasked, missing or [], together)
     text = json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n"
     verdict.write_atomically(out / "verdict.json", text.encode("utf-8", "replace"))
     return found
