@@ -16,6 +16,7 @@ from .record import SCHEMA
 from .rundir import Run, window_timeline
 from .sla import Sla
 from .statistics import Trend, trend
+from .steady import Steady, steady
 from .summary import ScenarioSummary, summarise
 
 INVALID, OVERSATURATED = "INVALID", "OVERSATURATED"
@@ -43,6 +44,7 @@ class Verdict:
     gates: tuple[Gate, ...]
     in_flight_trend: Trend | None
     ttft_ms_trend: Trend | None
+    steady: Steady
     scenarios: tuple[ScenarioSummary, ...]
 
     @property
@@ -81,6 +83,7 @@ def judge(run: Run, sla: Sla) -> Verdict:
         gates=gates,
         in_flight_trend=in_flight,
         ttft_ms_trend=ttft_ms,
+        steady=steady(run, evidence),
         scenarios=summarise(run, evidence, percentiles=not rising),
     )
 

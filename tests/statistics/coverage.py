@@ -1,6 +1,6 @@
 """How often the judge's own intervals cover a truth that is known: counted and printed."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -83,8 +83,9 @@ def bounds_of(result: ObjectiveResult) -> Bounds:
     return result.bound_low, result.bound_high
 
 
-def pools(results: Iterable[ObjectiveResult], runs: int) -> Iterator[Bounds]:
-    """Yield what each so many runs say together."""
-    source = iter(results)
+def together(results: Iterable[ObjectiveResult], runs: int) -> list[Bounds]:
+    """Return what each so many runs say together."""
+    source, found = iter(results), []
     while group := list(islice(source, runs)):
-        yield bounds_of(pooled(group)[0])
+        found.append(bounds_of(pooled(group)[0]))
+    return found

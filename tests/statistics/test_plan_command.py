@@ -44,7 +44,7 @@ def test_an_experiment_brings_its_own_rate_and_sla_and_is_a_comparison(tmp_path:
     text = asked(file).output
     assert "SLA own, 10 requests/s" in text
     assert "runs of 30 s" in text
-    assert "where runs vary by 3 %: 8 paired blocks" in text
+    assert "where runs vary by 3 %: 9 paired blocks" in text
     assert "5 paired blocks" in asked(file, "--cv", 2).output
 
 

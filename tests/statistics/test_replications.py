@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from analysis import report
 from analysis.replications import Replications, replications
 from analysis.rundir import load, window
 from analysis.sla import Sla, parse
@@ -15,10 +16,17 @@ from analysis.verdict import judge
 from tests.experiments import measured
 from tokenswarm import judging, tables
 
-BY = parse("name: quick\nobjectives: [ttft p95 < 100 ms, error_rate < 3 %]", "test")
+BY = parse("name: quick\nobjectives: [ttft p95 < 100 ms, error_rate < 1 %]", "test")
 SHORT: dict[str, Any] = {"seconds": 12, "warmup_s": 2, "rate": 25.0, "tokens": 3, "loop": "open"}
 INVALID: dict[str, Any] = {"meta": {"accounting": {"unaccounted": 4}}}
 SURGE: dict[str, Any] = {"seconds": 32, "ttft_rise_ms": 400.0, "in_flight_rise": 60.0}
+
+
+@pytest.fixture(autouse=True)
+def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the pages out: each run's takes a second, and other tests look at them."""
+    monkeypatch.setattr(report, "write_report", lambda *_: None)
+    monkeypatch.setattr(report, "write_comparison", lambda *_: None)
 
 
 def written(folder: Path, *blocks: dict[str, Any], server: str = "alone", **place: Any) -> list[Path]:
@@ -74,15 +82,16 @@ def test_a_load_that_rises_in_every_run_is_oversaturated(tmp_path: Path) -> None
 
 
 def test_one_surge_of_many_runs_is_counted_and_does_not_decide_alone(tmp_path: Path) -> None:
-    calm = {"seconds": 32, "rate": 50.0}
-    small = {**calm, "ttft_rise_ms": 60.0, "in_flight_rise": 3.0}
-    found = together(written(tmp_path, small, *[calm] * 5))
-    assert [one.status for one in found.runs][0] == "OVERSATURATED"
+    calm = {"seconds": 32}
+    surge = {**calm, "ttft_rise_ms": 60.0, "in_flight_rise": 60.0}
+    paths = written(tmp_path, surge, *[calm] * 5)
+    found = together(paths)
+    assert [one.status for one in found.runs].count("OVERSATURATED") == 1
     assert found.status != "OVERSATURATED"
     assert found.reasons[-1] == "alone-4-1 alone is OVERSATURATED, all runs together are not"
-    late = found.objectives[0].bad
-    assert late is not None
-    assert late > 50  # they are those of the surge: the other runs have a handful
+    late = [int((window(load(path)).first_ns >= 100e6).sum()) for path in paths]
+    assert late[0] > 20
+    assert found.objectives[0].bad == sum(late)
 
 
 def conclude(folder: Path, paths: list[Path]) -> judging.Conclusion:
