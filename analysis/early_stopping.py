@@ -1,10 +1,10 @@
 """MLPerf's early-stopping test, as a second opinion that other people know.
 
-LoadGen stops a run when enough queries kept the limit: of t late ones it wants h in time, so many that
-I(p - d; h, t + 1) <= 1 - c. I is the regularised incomplete beta function: the probability of h or more in time
-out of h + t, were the true share in time only p - d (MLPerf Inference rules, "Early stopping"; LoadGen has
-c = 0.99 and d = 0). The test supposes that queries are independent. Behind a queue they are not, so it is
-content too early: it is printed beside our verdict and changes nothing about it.
+LoadGen stops a run when enough queries kept the limit: of t late ones it wants h in time, so many that I(p -
+d; h, t + 1) <= 1 - c. I is the regularised incomplete beta function: the probability of h or more in time out
+of h + t, were the true share in time only p - d (MLPerf Inference rules, "Early stopping"; LoadGen has c =
+0.99 and d = 0). The test supposes that queries are independent. Behind a queue they are not, so it is content
+too early: it is printed beside our verdict and changes nothing about it.
 """
 
 from collections.abc import Sequence

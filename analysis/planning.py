@@ -1,7 +1,7 @@
-"""Before a run: how many requests, minutes and replications decide an SLA; how many blocks a comparison needs.
+"""Before a run: what requests, minutes and replications decide an SLA, what blocks a comparison needs.
 
-"Decide" means: with a probability of 80 %, if the truth is what is supposed. A run that is just long enough to
-decide when it sees exactly what was expected decides in half of all cases only.
+"Decide" means: with a probability of 80 %, if the truth is what is supposed. A run that is just long enough
+to decide when it sees exactly what was expected decides in half of all cases only.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .objective import ObjectiveResult
 from .pooling import MIN_RUNS
 from .sla import POOLED_METRICS, Latency, Objective
-from .statistics import BATCH_TAU, BATCHES, CONFIDENCE, batch_means_error, small_sample_factor
+from .statistics import BATCH_TAU, BATCHES, CONFIDENCE, MEAN_UPPER, batch_means_error, small_sample_factor
 
 POWER = 0.8
 
@@ -25,8 +25,8 @@ MOST_BLOCKS = 10_000
 class Supposed:
     """What is supposed of load and server, where no earlier run tells.
 
-    `part` is the true share of bad events as a part of the allowed one (0.5: half as many); `run_s` how long one
-    replication measures; `tau` how many neighbouring requests are worth one independent one.
+    `part` is the true share of bad events as a part of the allowed one (0.5: half as many); `run_s` how long
+    one replication measures; `tau` how many neighbouring requests are worth one independent one.
     """
 
     rate_per_s: float
@@ -85,7 +85,7 @@ def need(objective: Objective, supposed: Supposed, earlier: Earlier | None) -> N
 
 
 def _runs(independent: int, each: float) -> int:
-    """Return how many replications are worth so many independent events, if runs differ no more than they must."""
+    """Return how many replications are worth so many independent events, if runs differ by chance only."""
     runs = max(MIN_RUNS, math.ceil(independent / each))
     while runs * each * small_sample_factor(runs - 1) < independent:
         runs += 1
@@ -103,16 +103,16 @@ def _for_mean(earlier: Earlier | None) -> tuple[int | None, str]:
     distance = abs(found.limit - found.observed_ok_only)
     if distance == 0:
         return None, "the mean was the limit itself: no number decides"
-    reach = float(ndtri(CONFIDENCE) + ndtri(POWER))
+    reach = float(ndtri(MEAN_UPPER) + ndtri(POWER))
     return math.ceil(found.n_eff * (reach * error / distance) ** 2), ""
 
 
 def independent_needed(share: float, allowed: float) -> int | None:
-    """Return the least number of independent events that decides with a probability of 80 %; None if none does.
+    """Return the independent events that decide with a probability of 80 %, at least; None if none do.
 
-    Exact binomial: at n events a PASS needs so few bad ones that no more would be seen in 5 % of all runs, were
-    the allowed share the true one; a FAIL so many that no fewer would. Powers of neighbouring n go up and down a
-    little, as counts are whole: all numbers from the one returned to a fiftieth above it decide.
+    Exact binomial: at n events a PASS needs so few bad ones that no more would be seen in 5 % of all runs,
+    were the allowed share the true one; a FAIL so many that no fewer would. Powers of neighbouring n go up
+    and down a little, as counts are whole: all numbers from the one returned to a fiftieth above it decide.
     """
     if share == allowed:
         return None
@@ -151,8 +151,8 @@ def blocks_needed(margin: float, cv: float) -> int | None:
     """Return the paired blocks that show a true difference of `margin` (0.05) with a probability of 80 %.
 
     `cv` is the coefficient of variation of a metric from run to run, for each server; pairs whose blocks have
-    less in common than that need no more. Two-sided t-test at 5 % on the log-ratios (`blocks.paired_ratio`), by
-    the noncentral t distribution: the usual 2 (z_a/2 + z_b)^2 (CV / margin)^2 forgets that few blocks must
+    less in common than that need no more. Two-sided t-test at 5 % on the log-ratios (`blocks.paired_ratio`),
+    by the noncentral t distribution: the usual 2 (z_a/2 + z_b)^2 (CV / margin)^2 forgets that few blocks must
     estimate their own scatter. None beyond 10,000 blocks.
     """
     from scipy.special import nctdtr, stdtrit  # noqa: PLC0415 - as above

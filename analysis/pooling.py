@@ -1,4 +1,4 @@
-"""One objective over several runs: counts summed, means averaged, and bounds that know how far the runs differ."""
+"""One objective over several runs: counts summed, means averaged, bounds that know how far runs differ."""
 
 import math
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ MIN_RUNS = 5
 class Spread:
     """How the runs differ in one objective.
 
-    `observed` is each run's own figure, in the objective's unit. The standard deviations are of a run's share of
-    bad events, for a mean of its mean: `sd_within` is what one run is uncertain of by itself, `sd_between` what
-    runs differ beyond that. None stands for what cannot be said.
+    `observed` is each run's own figure, in the objective's unit. The standard deviations are of a run's share
+    of bad events, for a mean of its mean: `sd_within` is what one run is uncertain of by itself, `sd_between`
+    what runs differ beyond that. None stands for what cannot be said.
     """
 
     text: str
@@ -38,9 +38,7 @@ class Spread:
     more_runs: int | None  # replications that are missing, if they go on as they did
 
 
-def pooled(
-    results: Sequence[ObjectiveResult], *, at_least: bool = False
-) -> tuple[ObjectiveResult, Spread]:
+def pooled(results: Sequence[ObjectiveResult], *, at_least: bool = False) -> tuple[ObjectiveResult, Spread]:
     """Judge one objective by what each run found about it; `at_least` for a rate that has a lower limit.
 
     `observed` of a percentile is the median of the runs' own; a share is that of all their requests.
@@ -89,8 +87,9 @@ def _counts(seen: Sequence[ObjectiveResult], spread: Spread) -> tuple[ObjectiveR
 def worth(seen: Sequence[ObjectiveResult]) -> float:
     """Return how many independent events the runs' counts are worth together.
 
-    Below five runs, and for means, the sum of what each is worth. From five on each run is a cluster: the design
-    effect of how they differ, with a factor for so few (see `small_sample_factor`), never more than that sum.
+    Below five runs, and for means, the sum of what each is worth. From five on each run is a cluster: the
+    design effect of how they differ, with a factor for so few (see `small_sample_factor`), never more than
+    that sum.
     """
     within = sum(one.n_eff or 0.0 for one in seen)
     if len(seen) < MIN_RUNS or seen[0].bad is None:
@@ -139,7 +138,7 @@ def _values(
     status = INCONCLUSIVE if not (above or below) else PASS if above == at_least else FAIL
     reason, factor = f"mean between {low:.4g} and {high:.4g} {merged.unit}", None
     if status == INCONCLUSIVE and middle != limit:
-        factor = ((high - low) / 2 / (limit - middle)) ** 2
+        factor = (((high if middle < limit else low) - middle) / (limit - middle)) ** 2
     if status == PASS and (merged.undecided or math.inf in (one.observed for one in seen)):
         status = INCONCLUSIVE
         reason = "some requests have no value, so there is no mean: use a percentile"

@@ -1,13 +1,14 @@
 """What replications say together: runs of one server at one level of load, each with a seed of its own.
 
-Counts are summed. With five runs or more the run is the unit: n_eff follows from how far the runs differ, with a
-factor for so few of them, and is never better than what the runs are worth one by one. With fewer, differences
-between runs cannot be judged, and the sum of what they are worth has to do. Means take Student's t over runs.
+Counts are summed. With five runs or more the run is the unit: n_eff follows from how far the runs differ,
+with a factor for so few of them, and is never better than what the runs are worth one by one. With fewer,
+differences between runs cannot be judged, and the sum of what they are worth has to do. Means take Student's
+t over runs.
 
-A run that is INVALID is no evidence and is left out, by name; where more than one in five is, so is the whole.
-An OVERSATURATED one is evidence: leaving it out would hide a server's worst minutes, and letting it alone decide
-would add up the false alarms of single runs. So its requests are counted, and whether the load was too much is
-asked of the averages over all runs, second by second.
+A run that is INVALID is no evidence and is left out, by name; where more than one in five is, so is the
+whole. An OVERSATURATED one is evidence: leaving it out would hide a server's worst minutes, and letting it
+alone decide would add up the false alarms of single runs. So its requests are counted, and whether the load
+was too much is asked of the averages over all runs, second by second.
 """
 
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ class Replicate:
 
 @dataclass(frozen=True, slots=True)
 class Replications:
-    """The verdict on a server at a level; objectives as a run's, `observed` of a percentile is the runs' median."""
+    """The verdict on a server at a level. A percentile's `observed` is the median of the runs' own."""
 
     status: str
     reasons: tuple[str, ...]
@@ -154,7 +155,7 @@ def _together(judged: Sequence[Judged], sla: Sla) -> _Together:
 
 
 def _average(judged: Sequence[Judged], evidence: Sequence[Evidence]) -> pd.DataFrame | None:
-    """Return what is in flight and TTFT by second since the window's start: means over the runs, while all go on."""
+    """Return in flight and TTFT by second since the window's start: means over the runs, while all go on."""
     found = []
     for (run, _), seen in zip(judged, evidence, strict=True):
         seconds = by_second(run, seen)

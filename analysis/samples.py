@@ -151,9 +151,10 @@ def rank_quantile(values: FloatArray, q: float) -> float:
 def share_tally(bad: BoolArray, possible: BoolArray, own: Sequence[FloatArray], allowed: float) -> Tally:
     """Count bad requests in due order; `own` are the values whose own quantile shows the dependence too.
 
-    deff = the largest autocorrelation time of: the indicator at the limit, the indicators of `own` beyond their
-    own quantile, and how far `own` reach beyond a lower one. So a sample without a single bad event still knows
-    its dependence. n_eff has a factor for being estimated, with one degree of freedom per ten of its like.
+    deff = the largest autocorrelation time of: the indicator at the limit, the indicators of `own` beyond
+    their own quantile, and how far `own` reach beyond a lower one. So a sample without a single bad event
+    still knows its dependence. n_eff has a factor for being estimated, with one degree of freedom per ten of
+    its like.
     """
     n = len(bad)
     tau = max(

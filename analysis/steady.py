@@ -1,11 +1,12 @@
 """Was the window steady from its start? MSER-5 says where it would begin, and nothing is cut for it.
 
 MSER-5 (White 1997) takes means of five and leaves out as many at the front as make the standard error of the
-rest smallest. On queues that are steady from the start it cuts something from every second run, and what it cuts
-are slow moments, for those are what scatters: upper bounds on the share of late requests, of which 95 % should
-cover the truth, lose 4 to 6 points by it (tests/statistics). Nor does a queue that starts empty need it: where a
-run is long enough for an interval, what it does until it has filled is lost among the rest. So the window is what
-the warm-up leaves, which was fixed before anybody saw the data, and this only says whether to lengthen it.
+rest smallest. On queues that are steady from the start it cuts something from every second run, and what it
+cuts are slow moments, for those are what scatters: upper bounds on the share of late requests, of which 95 %
+should cover the truth, lose 4 to 6 points by it (tests/statistics). Nor does a queue that starts empty need
+it: where a run is long enough for an interval, what it does until it has filled is lost among the rest. So
+the window is what the warm-up leaves, which was fixed before anybody saw the data, and this only says whether
+to lengthen it.
 """
 
 import math
@@ -21,16 +22,16 @@ BATCH = 5
 MIN_BATCHES = 10
 
 SURE_SIGMA = 5.0
-"""A beginning differs where it lies so many standard errors above the rest: by chance in 2 to 5 of 100 runs, for
-MSER-5 has looked for the worst one."""
+"""A beginning differs where it lies so many standard errors above the rest. By chance it does in 2 to 5 of
+100 runs, for MSER-5 has looked for the worst one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """Where MSER-5 would begin, in seconds after the start of the window, by which series, and what that means.
+    """Where MSER-5 would begin, in seconds after the window's start, by which series, and what that means.
 
-    `statistic` is MSER-5's, the square of the standard error of what it keeps, in the series' own unit; `sigma`
-    by how many standard errors what it would leave out lies above the rest.
+    `statistic` is MSER-5's, the square of the standard error of what it keeps, in the series' own unit;
+    `sigma` by how many standard errors what it would leave out lies above the rest.
     """
 
     start_s: float
@@ -44,7 +45,7 @@ class Steady:
 def mser5(series: FloatArray) -> tuple[int, float] | None:
     """Return how many values MSER-5 leaves out at the front, and its statistic; None below 50 values.
 
-    The last five batches are never alone what is kept: few values agree by chance.
+    At least a quarter is kept, for few values agree by chance.
     """
     count = len(series) // BATCH
     if count < MIN_BATCHES:
@@ -54,12 +55,12 @@ def mser5(series: FloatArray) -> tuple[int, float] | None:
     # From the back, so that each sum is that of one batch more; around the mean, so that squares stay small.
     back = (means - means.mean())[::-1]
     statistics = ((np.cumsum(back**2) - np.cumsum(back) ** 2 / kept) / kept**2)[::-1]
-    best = int(np.argmin(statistics[: count - BATCH]))
+    best = int(np.argmin(statistics[: count - count // 4]))
     return best * BATCH, max(0.0, float(statistics[best]))
 
 
 def steady(run: Run, evidence: Evidence) -> Steady:
-    """Look for a beginning that differs from the rest: in TTFT by request, and in what is in flight by second."""
+    """Look for a beginning that differs from the rest: in TTFT by request, in flight by second."""
     start_ns, end_ns = run.window_ns
     seen = evidence.frame[evidence.frame.first_ns.notna()]
     timeline = window_timeline(run)

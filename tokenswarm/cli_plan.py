@@ -1,13 +1,16 @@
 """The command line of planning: arguments only, as in cli."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests/s; default: the experiment's.")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), help="Requests/s; default: the experiment's."
+)
 @click.option(
     "--bad-share",
     "part",
@@ -41,11 +44,12 @@ import click
     type=click.FloatRange(0, min_open=True),
     help="How a metric varies from run to run, in %; may be repeated; default 3, 5 and 10.",
 )
-def plan(file: Path, **asked: object) -> None:
+def plan(file: Path, **asked: Any) -> None:
     """Say how long to measure, and how often, before an SLA is decided; FILE is an SLA or an experiment.
 
-    Each objective is decided with a probability of 80 %, if the server is as supposed: by default half as many
-    bad requests as are allowed. Of an experiment with several servers also: how many blocks show a difference.
+    Each objective is decided with a probability of 80 %, if the server is as supposed: by default half as
+    many bad requests as are allowed. Of an experiment with several servers also: how many blocks show a
+    difference.
 
     \b
     tokenswarm plan sla.yaml --rate 20

@@ -55,7 +55,8 @@ def _yaml(written: InlineSla) -> str:
 class Conclusion(NamedTuple):
     """What came out: a verdict for each run; of an experiment, the comparison in words and the quality.
 
-    An experiment's runs of one server at one level are judged together: its status is that of its replications.
+    An experiment's runs of one server at one level are judged together: its status is that of its
+    replications.
     """
 
     verdicts: list[verdict.Verdict]
@@ -108,8 +109,8 @@ def conclude(  # noqa: PLR0913 - what was measured, asked and left out
     """Judge runs and write what belongs beside them: verdict.json and junit.xml; with `out`, reports.
 
     Each run's own report goes into its directory; several runs are also compared, in `out`, which then holds
-    the verdict on all of them: replications of a server at a level are judged together. `missing` are runs that were planned: without them there is no PASS. Raises
-    TokenswarmError where a directory holds no run.
+    the verdict on all of them: replications of a server at a level are judged together. `missing` are runs
+    that were planned: without them there is no PASS. Raises TokenswarmError where a directory holds no run.
     """
     judged = [_judge(directory, by) for directory in directories]
     verdicts = [found for _, found in judged]

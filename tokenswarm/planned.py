@@ -88,7 +88,13 @@ def show(planned: Planned, console: Console) -> None:
     """Print the plan for a person."""
     supposed = planned.supposed
     table = Table(title=f"SLA {planned.sla}, {supposed.rate_per_s:g} requests/s", title_justify="left")
-    for heading in ("objective", "independent", "requests", "one run, minutes", f"runs of {supposed.run_s:g} s"):
+    for heading in (
+        "objective",
+        "independent",
+        "requests",
+        "one run, minutes",
+        f"runs of {supposed.run_s:g} s",
+    ):
         table.add_column(heading, justify="left" if heading == "objective" else "right")
     for need in planned.needs:
         figures = (need.independent, need.requests, need.minutes, need.runs)
@@ -102,7 +108,9 @@ def show(planned: Planned, console: Console) -> None:
     ]
     runs = [need.runs for need in planned.needs if need.runs]
     if runs:
-        told.append(f"All together: blocks: {max(runs)}; from {MIN_RUNS} on differences between runs are judged.")
+        told.append(
+            f"All together: blocks: {max(runs)}; from {MIN_RUNS} on differences between runs are judged."
+        )
     if planned.servers > 1:
         told += [
             f"A difference of {planned.margin:g} % between servers, where runs vary by {cv:g} %: "

@@ -133,7 +133,7 @@ def _run_by_run(verdicts: list[Any], console: Console) -> None:
 
 
 def _replications(together: Sequence[Any], console: Console) -> None:
-    """Print each server at each level, a line for all of its runs together, and what their verdict stands on."""
+    """Print each server at each level, a line for all of its runs together, and why they are judged so."""
     rows = []
     several = len({one.level for one in together}) > 1
     for one in together:
@@ -182,7 +182,9 @@ def early_stopping(found: Any, console: Console) -> None:
     """Print beside each percentile what MLPerf's test says of it."""
     from analysis.early_stopping import early_stopping as ask  # noqa: PLC0415 - nobody else waits for it
 
-    words = "MLPerf's early stopping, 99 % confidence; it supposes independent requests and changes no verdict:"
+    words = (
+        "MLPerf's early stopping, 99 % confidence; it supposes independent requests and changes no verdict:"
+    )
     console.print(Text(words), soft_wrap=True)
     together = any(len(one.runs) > 1 for one in found.replications)
     for one in found.replications if together else found.verdicts:

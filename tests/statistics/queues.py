@@ -1,7 +1,7 @@
 """Queues whose truth is known: what the coverage figures are drawn from.
 
-M/M/1 by Lindley's recursion, where everything about the sojourn time is known; and the simulator's own scheduler
-without sockets, whose truth is the average over all its runs.
+M/M/1 by Lindley's recursion, where everything about the sojourn time is known; and the simulator's own
+scheduler without sockets, whose truth is the average over all its runs.
 """
 
 from collections.abc import Iterator

@@ -49,7 +49,7 @@ def test_no_number_tells_the_allowed_share_from_itself() -> None:
 
 
 def test_a_run_that_sees_what_it_expects_is_no_plan() -> None:
-    # 299 requests without a late one show p99; that there is none is probable only where next to none are late.
+    # 299 requests without a late one show p99, but that there is none is only probable where none are late.
     assert independent_needed(0.0, 0.01) == pytest.approx(299, rel=0.02)
     halved = independent_needed(0.005, 0.01)
     assert halved is not None
@@ -81,9 +81,9 @@ def test_replications_make_up_for_being_few(tau: float) -> None:
     assert found.runs >= 5
     each = 20 * 60 / tau
     assert found.runs * each * small_sample_factor(found.runs - 1) >= found.independent
-    assert found.runs == 5 or (found.runs - 1) * each * small_sample_factor(
-        found.runs - 2
-    ) < found.independent
+    assert (
+        found.runs == 5 or (found.runs - 1) * each * small_sample_factor(found.runs - 2) < found.independent
+    )
 
 
 def test_an_earlier_run_tells_what_requests_are_worth() -> None:
@@ -129,7 +129,9 @@ def test_paired_blocks_show_a_difference_as_often_as_planned(cv: float, formula:
         return sum(one is not None and one < 0.05 for one in p) / runs
 
     found, short = shown(blocks), shown(max(2, blocks // 2))
-    print(f"\nCV {cv:.0%}, 5 %: {blocks} blocks (formula {formula}), shown in {found:.1%} (half: {short:.1%})")
+    print(
+        f"\nCV {cv:.0%}, 5 %: {blocks} blocks (formula {formula}), shown in {found:.1%} (half: {short:.1%})"
+    )
     assert found > POWER - 0.03  # three standard errors
     assert short < POWER
 

@@ -19,7 +19,7 @@ from tokenswarm import judging, tables
 BY = parse("name: quick\nobjectives: [ttft p95 < 100 ms, error_rate < 1 %]", "test")
 SHORT: dict[str, Any] = {"seconds": 12, "warmup_s": 2, "rate": 25.0, "tokens": 3, "loop": "open"}
 INVALID: dict[str, Any] = {"meta": {"accounting": {"unaccounted": 4}}}
-SURGE: dict[str, Any] = {"seconds": 32, "ttft_rise_ms": 400.0, "in_flight_rise": 60.0}
+SURGE: dict[str, Any] = {"seconds": 26, "ttft_rise_ms": 400.0, "in_flight_rise": 60.0}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_five_short_runs_pass_what_none_of_them_can_show(tmp_path: Path) -> None
 
 
 def test_one_invalid_run_of_five_is_left_out_by_name_and_two_are_too_many(tmp_path: Path) -> None:
-    long = {"seconds": 30}
+    long = {"seconds": 22}
     found = together(written(tmp_path / "one", long, long, INVALID, long, long))
     assert [one.counted for one in found.runs] == [True, True, False, True, True]
     assert found.status == "PASS", found.reasons
@@ -82,7 +82,7 @@ def test_a_load_that_rises_in_every_run_is_oversaturated(tmp_path: Path) -> None
 
 
 def test_one_surge_of_many_runs_is_counted_and_does_not_decide_alone(tmp_path: Path) -> None:
-    calm = {"seconds": 32}
+    calm = {"seconds": 26}
     surge = {**calm, "ttft_rise_ms": 60.0, "in_flight_rise": 60.0}
     paths = written(tmp_path, surge, *[calm] * 5)
     found = together(paths)
