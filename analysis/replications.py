@@ -20,6 +20,7 @@ import pandas as pd
 
 from .objective import Evidence, ObjectiveResult, judge_objective
 from .pooling import Spread, pooled
+from .reading import ComparisonError, Place, place
 from .record import SCHEMA
 from .rundir import Run
 from .sla import Sla
@@ -80,8 +81,8 @@ def replications(judged: Sequence[Judged], sla: Sla) -> tuple[Replications, ...]
     """
     groups: dict[tuple[str, float | None], list[Judged]] = {}
     for run, verdict in judged:
-        place = run.meta.get("experiment") or {}
-        key = (str(place["server"]), float(place["level"])) if place else (verdict.name, None)
+        at = _place(run)
+        key = (at.server, at.level) if at else (verdict.name, None)
         groups.setdefault(key, []).append((run, verdict))
     return tuple(pool(server, level, group, sla) for (server, level), group in groups.items())
 
@@ -123,8 +124,16 @@ def pool(server: str, level: float | None, judged: Sequence[Judged], sla: Sla) -
     )
 
 
+def _place(run: Run) -> Place | None:
+    try:
+        return place(run)
+    except ComparisonError:
+        return None
+
+
 def _replicate(run: Run, verdict: Verdict) -> Replicate:
-    block = (run.meta.get("experiment") or {}).get("block")
+    at = _place(run)
+    block = at.block if at else None
     return Replicate(verdict.name, block, verdict.status, verdict.status != INVALID, verdict.reasons[0])
 
 

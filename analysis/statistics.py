@@ -19,7 +19,7 @@ FloatArray = NDArray[np.float64]
 CONFIDENCE = 0.95
 MEAN_UPPER = 0.975
 """Of the upper bound on a mean: latencies scatter further up than down, and a run that was lucky also looks
-calmer than it is, so that Student's t at 95 % would cover 86 to 93 % of such queues' means (tests/statistics)."""
+calmer than it is. Student's t at 95 % would cover 86 to 93 % of such queues' means (tests/statistics)."""
 
 BATCHES = 10
 BATCH_TAU = 10

@@ -35,7 +35,13 @@ import click
     type=click.FloatRange(0, min_open=True),
     help="Seconds of one replication; default: the experiment's, else 60.",
 )
-@click.option("--margin", default=5.0, show_default=True, type=click.FloatRange(0, min_open=True), help="%.")
+@click.option(
+    "--margin",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="The difference between servers that is to be shown, in %.",
+)
 @click.option(
     "--cv",
     "cvs",

@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import planning, rundir, verdict
-from analysis.pooling import MIN_RUNS
 from analysis.sla import Sla
 from tokenswarm import EXIT_USAGE, TokenswarmError, experiment, judging
 
@@ -98,19 +97,18 @@ def show(planned: Planned, console: Console) -> None:
         table.add_column(heading, justify="left" if heading == "objective" else "right")
     for need in planned.needs:
         figures = (need.independent, need.requests, need.minutes, need.runs)
-        table.add_row(need.text, *("-" if figure is None else f"{figure:,.0f}" for figure in figures))
+        table.add_row(need.text, *("-" if figure is None else _figure(figure) for figure in figures))
     console.print(table)
-    worth = f"as in {planned.like}" if planned.like else f"1 of {supposed.tau:g} requests (--tau, --like)"
     told = [
-        f"Decides in 80 of 100 cases, if {supposed.part:.0%} of the bad share that is allowed is true.",
-        f"Independent requests: {worth}.",
+        f"Each is decided in 80 of 100 cases, if {supposed.part:g} of the bad events that are allowed happen",
+        f"and requests depend on each other as in {planned.like}."
+        if planned.like
+        else f"and one in {supposed.tau:g} requests is independent (--tau; --like asks an earlier run).",
         *(f"{need.text}: {need.reason}" for need in planned.needs if need.reason),
     ]
     runs = [need.runs for need in planned.needs if need.runs]
     if runs:
-        told.append(
-            f"All together: blocks: {max(runs)}; from {MIN_RUNS} on differences between runs are judged."
-        )
+        told.append(f"For all of them: blocks: {max(runs)}")
     if planned.servers > 1:
         told += [
             f"A difference of {planned.margin:g} % between servers, where runs vary by {cv:g} %: "
@@ -119,3 +117,7 @@ def show(planned: Planned, console: Console) -> None:
         ]
     for line in told:
         console.print(Text(line), soft_wrap=True)
+
+
+def _figure(value: float) -> str:
+    return f"{value:.1f}" if isinstance(value, float) and value < 10 else f"{value:,.0f}"

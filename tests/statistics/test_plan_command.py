@@ -33,7 +33,8 @@ def sla(tmp_path: Path) -> Path:
 def test_an_sla_and_a_rate_give_a_plan(sla: Path) -> None:
     text = asked(sla, "--rate", 20).output
     assert "SLA quick, 20 requests/s" in text
-    assert "half" not in text
+    assert "one in 10 requests is independent" in text
+    assert "For all of them: blocks: 21" in text
     assert "ttft mean < 80 ms: how values scatter is told by an earlier run" in text
     assert "paired blocks" not in text
 
@@ -51,7 +52,7 @@ def test_an_experiment_brings_its_own_rate_and_sla_and_is_a_comparison(tmp_path:
 def test_an_earlier_run_tells_what_requests_are_worth(tmp_path: Path, sla: Path) -> None:
     run = write_run(tmp_path / "run", Load(seconds=30, tokens=6, phi=0.5))
     text = asked(sla, "--rate", 50, "--like", run).output
-    assert f"Independent requests: as in {run}" in text
+    assert f"requests depend on each other as in {run}" in text
     assert "how values scatter" not in text
 
 

@@ -5,6 +5,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -12,8 +13,11 @@ from analysis import report
 from analysis.replications import Replications, replications
 from analysis.rundir import load, window
 from analysis.sla import Sla, parse
+from analysis.statistics import FloatArray, trend
 from analysis.verdict import judge
 from tests.experiments import measured
+from tests.run_directories import change_meta
+from tests.test_statistics import queue
 from tokenswarm import judging, tables
 
 BY = parse("name: quick\nobjectives: [ttft p95 < 100 ms, error_rate < 1 %]", "test")
@@ -92,6 +96,41 @@ def test_one_surge_of_many_runs_is_counted_and_does_not_decide_alone(tmp_path: P
     late = [int((window(load(path)).first_ns >= 100e6).sum()) for path in paths]
     assert late[0] > 20
     assert found.objectives[0].bad == sum(late)
+
+
+def test_runs_that_say_nothing_of_an_experiment_stand_for_themselves(tmp_path: Path) -> None:
+    paths = written(tmp_path, {}, {"meta": {"experiment": {"server": 7}}})
+    change_meta(paths[0], {"experiment": None})
+    judged = [(run, judge(run, BY)) for run in map(load, paths)]
+    found = replications(judged, BY)
+    assert [(one.server, one.level, len(one.runs)) for one in found] == [
+        ("alone-4-1", None, 1),
+        ("alone-4-2", None, 1),
+    ]
+
+
+def test_false_alarms_of_single_runs_do_not_add_up() -> None:
+    rng, groups, runs = np.random.default_rng(6), 12, 5
+    rate = {}
+    for rho in (0.8, 1.3):
+        one_of_them = together_rise = 0
+        for _ in range(groups):
+            series = [queue(rho, 45, rng) for _ in range(runs)]
+            alone = [all(rises(values) for values in one) for one in series]
+            averages = [np.nanmean([one[which] for one in series], axis=0) for which in (0, 1)]
+            one_of_them += any(alone)
+            together_rise += all(rises(values) for values in averages)
+        rate[rho] = together_rise / groups
+        what = f"{groups} x {runs} M/M/1 runs at rho {rho}"
+        print(f"\n{what}: one of five rises in {one_of_them}, their average in {together_rise}")
+    assert rate[0.8] <= 1 / groups
+    assert rate[1.3] == 1.0
+
+
+def rises(values: FloatArray) -> bool:
+    known = ~np.isnan(values)
+    found = trend(np.flatnonzero(known), values[known])
+    return found is not None and found.rising
 
 
 def conclude(folder: Path, paths: list[Path]) -> judging.Conclusion:
