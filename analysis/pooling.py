@@ -151,17 +151,17 @@ def _merged(seen: Sequence[ObjectiveResult]) -> ObjectiveResult:
     first, n = seen[0], sum(one.n for one in seen)
     everyone = [one.observed for one in seen if one.observed is not None]
     ok_only = [one.observed_ok_only for one in seen if one.observed_ok_only is not None]
-    observed = median(everyone) if everyone else None
+    middle = mean if first.bad is None else median
+    observed = middle(everyone) if everyone else None
+    resolution = max((one.resolution for one in seen if one.resolution is not None), default=None)
     if first.unit == "share" and everyone:
-        observed = sum(one.n * (one.observed or 0.0) for one in seen) / n
-    elif first.bad is None and everyone:
-        observed = mean(everyone)
+        observed, resolution = sum(one.n * (one.observed or 0.0) for one in seen) / n, 1 / n
     return replace(
         first,
         status=INCONCLUSIVE,
         reason="",
         observed=observed,
-        observed_ok_only=median(ok_only) if ok_only else None,
+        observed_ok_only=middle(ok_only) if ok_only else None,
         margin=None if observed is None else observed / first.limit,
         n=n,
         bad=None if first.bad is None else sum(one.bad or 0 for one in seen),
@@ -169,7 +169,7 @@ def _merged(seen: Sequence[ObjectiveResult]) -> ObjectiveResult:
         n_eff=worth(seen),
         bound_low=None,
         bound_high=None,
-        resolution=max((one.resolution for one in seen if one.resolution is not None), default=None),
+        resolution=resolution,
         more_requests=None,
         more_minutes=None,
     )

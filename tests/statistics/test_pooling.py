@@ -75,7 +75,8 @@ def test_a_share_is_that_of_all_requests_and_a_percentile_the_median() -> None:
         counted("error_rate < 1 %", n=n, bad=bad, unit="share", observed=bad / n, limit=0.01, bounds=(0, 1))
         for n, bad in ((1000, 1), (3000, 9))
     ]
-    assert pooled(shares)[0].observed == pytest.approx(0.0025)
+    found, _ = pooled(shares)
+    assert (found.observed, found.resolution) == (pytest.approx(0.0025), 1 / 4000)
     times = [counted(n=1000, bad=1, observed=value, bounds=(0, 1)) for value in (80.0, 90.0, math.inf)]
     assert pooled(times)[0].observed == 90.0
 
