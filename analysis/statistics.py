@@ -3,7 +3,10 @@
 Requests of a loaded server are not independent: one slow moment makes many of them slow. So n requests
 are worth n_eff = n / deff independent ones, and the exact binomial bounds are taken there.
 All bounds are one-sided at 95 %: the truth lies below the upper one in 95 of 100 runs, and above the
-lower one in 95 of 100.
+lower one in 95 of 100. What simulations say of that is in tests/statistics.
+
+Sectioning (ten batches of time as clusters) was tried as a second opinion on shares, and left out: on M/M/1
+at p95 it covers within 2 points as often as n_eff did, with intervals 7 to 10 % wider, and at p99 less often.
 """
 
 import math
