@@ -119,6 +119,7 @@ def judge(run: Coarse, sla: Sla) -> Verdict:
         in_flight_trend=None,
         ttft_ms_trend=None,
         server_side=None,
+        steady=None,
         scenarios=_scenarios(run),
         imported={"tool": run.tool, "version": run.version, "definitions": list(run.definitions)},
     )

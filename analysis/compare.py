@@ -20,7 +20,7 @@ from .reading import TOKENS, ComparisonError, Place, Reading
 from .record import SCHEMA
 from .rundir import Run
 from .shift import Shift, shifts_of
-from .verdict import OVERSATURATED, Verdict, plain
+from .verdict import OVERSATURATED, SEVERITY, Verdict, plain
 
 MISSING = "missing"
 
@@ -79,6 +79,15 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """The verdict on a server at a level, over all of its runs."""
+
+    server: str
+    level: float
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """All candidates against one baseline."""
 
@@ -95,6 +104,7 @@ class Comparison:
     readings: tuple[Reading, ...]
     contrasts: tuple[Contrast, ...]  # by candidate, then by level
     crossovers: tuple[Crossover, ...]
+    decisions: tuple[Decision, ...]
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -104,6 +114,10 @@ class Comparison:
     def of(self, candidate: str) -> list[Contrast]:
         """Return a candidate's contrasts, in rising order of level."""
         return [contrast for contrast in self.contrasts if contrast.candidate == candidate]
+
+    def status(self, server: str, level: float) -> str:
+        """Return the verdict on a server at a level; "" where it was not measured there."""
+        return next((d.status for d in self.decisions if (d.server, d.level) == (server, level)), "")
 
     def named(self, level: float) -> str:
         """Return a level with its unit: 1 user, 4 users, 20 arrivals/s."""
@@ -120,9 +134,11 @@ def compare(
     *,
     margin: float | None = None,
     declared: Sequence[str] = OF_AN_EXPERIMENT,
+    decided: Mapping[tuple[str, float], str] | None = None,
 ) -> Comparison:
     """Compare the runs of an experiment. `declared` are conditions that may differ between its servers.
 
+    `decided` has the verdict on all runs of a server at a level; elsewhere it is the worst of its runs.
     Without a margin the experiment's own counts, else 5 %. Raises ComparisonError where the runs are no
     pairs, or none at all.
     """
@@ -158,7 +174,16 @@ def compare(
         readings=tuple(readings),
         contrasts=tuple(contrasts),
         crossovers=tuple(_crossovers(contrasts, candidates, unit)),
+        decisions=_decisions(readings, decided or {}),
     )
+
+
+def _decisions(readings: Sequence[Reading], decided: Mapping[tuple[str, float], str]) -> tuple[Decision, ...]:
+    """Return the verdict on each server at each level that was measured."""
+    found: dict[tuple[str, float], str] = {}
+    for one in sorted(readings, key=lambda one: SEVERITY.index(one.status)):
+        found.setdefault((one.server, one.level), one.status)
+    return tuple(Decision(*at, decided.get(at, status)) for at, status in sorted(found.items()))
 
 
 def _placed(runs: Sequence[Run]) -> dict[Place, Run]:

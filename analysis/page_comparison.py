@@ -38,7 +38,7 @@ from .charts_comparison import (
 from .compare import Comparison, Server
 from .page import LEFT, RIGHT, header
 from .sentences import paragraphs
-from .verdict import INVALID, OVERSATURATED, SEVERITY
+from .verdict import INVALID, OVERSATURATED
 from .weighing import Quality, weigh
 
 MEASURES = {"ppl_ratio": "ppl x {:.3f}", "kl": "KL {:.2g}", "top1": "top-1 {:.0%}"}
@@ -119,18 +119,12 @@ def _table(made: Figure, comparison: Comparison, quality: Quality, top: float) -
         name = shortened(server.name, 9, 0.12 * A4_IN[0])
         made.text(LEFT + 0.022, y, name, fontsize=9, va="center")
         for i, at in enumerate(levels):
-            _light(made, first + step * (i + 0.5), y, _worst(comparison, server.name, at))
+            _light(made, first + step * (i + 0.5), y, comparison.status(server.name, at))
         if row:
             _light(made, against, y, weighed[server.name].status)
             _quality(made, beside, y, quality.get(server.name))
         _facts(made, y, server)
     return top - line * (len(comparison.servers) + 1)
-
-
-def _worst(comparison: Comparison, server: str, at: float) -> str:
-    """Return the worst verdict of several blocks."""
-    found = {one.status for one in comparison.readings if one.server == server and one.level == at}
-    return next((status for status in SEVERITY if status in found), "")
 
 
 def _light(made: Figure, x: float, y: float, status: str, word: str = "") -> None:

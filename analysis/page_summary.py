@@ -5,22 +5,19 @@ by load, first tokens by percentile and where their time went, and the instrumen
 the page, from its bottom left.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
-from .capacity import Capacity, Level
+from .capacity import Level
 from .charts import (
     A4_IN,
     INK,
     PAPER,
-    RUNS,
     SOFT,
     STATUS,
     Axes,
     Figure,
-    Judged,
     draw_ttft,
     shortened,
     style,
@@ -29,12 +26,13 @@ from .charts import (
     wrapped,
 )
 from .charts_capacity import KEY, draw_goodput, draw_latency, look
-from .objective import FAIL, INCONCLUSIVE, PASS, percent
+from .objective import INCONCLUSIVE, PASS, percent
+from .overview import Overview
 from .page import LEFT, RIGHT, filled, header
 from .replications import Replications
 from .sentences import number
 from .ttft_parts import Part, stack
-from .verdict import INVALID, OVERSATURATED, SEVERITY
+from .verdict import INVALID, OVERSATURATED
 
 ROOM_IN = (RIGHT - LEFT) * A4_IN[0]
 LINE = 0.0195
@@ -44,114 +42,67 @@ HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 PART_COLORS = ("#1a1a1a", "#56B4E9", "#0072B2", "#F0E442", "#E69F00", "#009E73")
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What the page tells of an experiment: runs, the verdicts on their replications, and the curves."""
-
-    judged: Sequence[Judged]
-    together: Sequence[Replications]
-    capacities: Sequence[Capacity]
-    quality: Mapping[str, str]  # server -> verdict, where it was asked or should have been
-    missing: Sequence[str]
-
-    @property
-    def status(self) -> str:
-        """The worst of all, as the exit code has it."""
-        found = [*(one.status for one in self.together), *self.quality.values()]
-        found += [INCONCLUSIVE] if self.missing else []
-        return min(found, key=SEVERITY.index)
-
-    def of(self, server: str, level: float) -> Replications | None:
-        """Return the verdict on a server at a level, if it was measured."""
-        return next((one for one in self.together if (one.server, one.level) == (server, level)), None)
-
-    def levels(self) -> list[float]:
-        """Return all levels, rising."""
-        return sorted({one.level for capacity in self.capacities for one in capacity.levels})
-
-
-def decision(summary: Summary) -> str:
-    """Say up to which load each server was shown to keep the SLA, in one sentence."""
-    told = []
-    for one in summary.capacities:
-        few = len(one.levels) == 1
-        if one.highest is not None:
-            text = f"keeps the SLA {'at' if few else 'up to'} {one.words(one.highest)}"
-            text += f", not at {one.refuted:g}" if one.refuted is not None else ""
-        elif one.refuted is not None:
-            text = f"breaks the SLA at {one.words(one.refuted)}"
-        else:
-            text = (
-                "is not shown to keep or break the SLA" if any(lv.n for lv in one.levels) else "has no data"
-            )
-        text += {FAIL: ", but FAILs on quality", INCONCLUSIVE: ", quality undecided"}.get(
-            summary.quality.get(one.server, ""), ""
-        )
-        told.append(f"{one.server} {text}")
-    return f"{'; '.join(told)}."
-
-
-def page_summary(summary: Summary) -> Figure:
+def page_summary(overview: Overview) -> Figure:
     """Lay out the page."""
     with style():
         made = Figure(figsize=A4_IN)
-        top = header(made, summary.judged)
-        top = _decision(made, summary, top)
-        top = _grid(made, summary, top - 0.014)
-        bottom = _instrument(made, summary)
-        _charts(made, summary, top - 0.016, bottom + 0.012)
-        watermark(made, summary.judged)
+        top = header(made, overview.judged)
+        top = _decision(made, overview, top)
+        top = _grid(made, overview, top - 0.014)
+        bottom = _instrument(made, overview)
+        _charts(made, overview, top - 0.016, bottom + 0.012)
+        watermark(made, overview.judged)
     return made
 
 
-def chart_summary(summary: Summary) -> Figure:
+def chart_summary(overview: Overview) -> Figure:
     """Return the charts as a figure of its own."""
     with style():
         made = Figure(figsize=(A4_IN[0], 6.6))
-        _charts(made, summary, 0.99, 0.012)
-        watermark(made, summary.judged)
+        _charts(made, overview, 0.99, 0.012)
+        watermark(made, overview.judged)
     return made
 
 
-def _decision(made: Figure, summary: Summary, top: float) -> float:
+def _decision(made: Figure, overview: Overview, top: float) -> float:
     """Fill a box with the word that decides; beside it what it means and why."""
-    color, ink, symbol = STATUS[summary.status]
-    word, wide = f"{symbol} {summary.status}", 0.3
+    color, ink, symbol = STATUS[overview.status]
+    word, wide = f"{symbol} {overview.status}", 0.3
     size = min(27.0, 20 * wide * A4_IN[0] * 0.8 / width_in(word, 20))
     box = filled(made, (LEFT, top - 0.075, wide, 0.075), color)
     box.text(0.5, 0.47, word, fontsize=size, weight="bold", color=ink, ha="center", va="center")
     left, room = LEFT + wide + 0.02, (RIGHT - LEFT - wide - 0.02) * A4_IN[0]
     y = top - 0.001
-    for line in wrapped(decision(summary), 10.5, room * 0.88, 3):  # bold is wider
+    for line in wrapped(overview.decision(), 10.5, room * 0.88, 3):  # bold is wider
         made.text(left, y, line, fontsize=10.5, weight="bold", va="top")
         y -= 0.0175
-    for line in wrapped(_because(summary), 8, room, 2):
+    for line in wrapped(_because(overview), 8, room, 2):
         made.text(left, y - 0.002, line, fontsize=8, va="top", color=SOFT)
         y -= 0.0125
     return min(top - 0.075, y)
 
 
-def _because(summary: Summary) -> str:
+def _because(overview: Overview) -> str:
     """Return the first reason of the worst verdict."""
-    if summary.missing:
-        return f"not measured: {', '.join(summary.missing)}"
-    worst = next((one for one in summary.together if one.status == summary.status), None)
-    if worst is None or summary.status == PASS:
+    if overview.missing:
+        return f"not measured: {', '.join(overview.missing)}"
+    worst = next((one for one in overview.together if one.status == overview.status), None)
+    if worst is None or overview.status == PASS:
         return ""
-    return f"{_name(summary, worst)}: {worst.reasons[0]}"
+    return f"{_name(overview, worst)}: {worst.reasons[0]}"
 
 
-def _name(summary: Summary, one: Replications) -> str:
-    if one.level is None or len(summary.levels()) < 2:
+def _name(overview: Overview, one: Replications) -> str:
+    if one.level is None or len(overview.levels()) < 2:
         return one.server
-    return f"{one.server} at {summary.capacities[0].words(one.level)}"
+    return f"{one.server} at {overview.capacities[0].words(one.level)}"
 
 
-def _grid(made: Figure, summary: Summary, top: float) -> float:
+def _grid(made: Figure, overview: Overview, top: float) -> float:
     """Draw the verdict and the share of good requests for each server at each level."""
-    levels = summary.levels()
+    levels = overview.levels()
     shown = levels if len(levels) <= MOST_LEVELS else levels[: MOST_LEVELS - 1] + levels[-1:]
-    first, unit = LEFT + 0.2, summary.capacities[0].unit
+    first, unit = LEFT + 0.2, overview.capacities[0].unit
     step = min(0.105, (RIGHT - first) / len(shown))
     made.text(LEFT, top - 0.4 * LINE, "Verdicts", fontsize=10, weight="bold", va="center")
     made.text(first - 0.01, top - 0.4 * LINE, unit, fontsize=7.5, color=SOFT, ha="right", va="center")
@@ -160,14 +111,14 @@ def _grid(made: Figure, summary: Summary, top: float) -> float:
     for i, at in enumerate(shown):
         x = first + step * (i + 0.5)
         made.text(x, top - 0.4 * LINE, f"{at:g}", fontsize=8.5, color=INK, ha="center", va="center")
-    servers = summary.capacities[:MOST_SERVERS]
+    servers = overview.capacities[:MOST_SERVERS]
     for row, capacity in enumerate(servers):
         y = top - LINE * (row + 1.5)
-        color, _, marker = look(summary.capacities, capacity.server)
+        color, _, marker = look(overview.capacities, capacity.server)
         marks.plot([LEFT + 0.009], [y], marker, color=color, markersize=6)
         made.text(LEFT + 0.022, y, shortened(capacity.server, 9, 1.3), fontsize=9, va="center")
         for i, at in enumerate(shown):
-            found = summary.of(capacity.server, at)
+            found = overview.of(capacity.server, at)
             level = next((one for one in capacity.levels if one.level == at), None)
             if found:
                 _cell(
@@ -194,12 +145,12 @@ def _cell(
     box.text(0.5, 0.45, text, fontsize=size, weight="bold", color=ink, ha="center", va="center", bbox=bbox)
 
 
-def _charts(made: Figure, summary: Summary, top: float, bottom: float) -> None:
+def _charts(made: Figure, overview: Overview, top: float, bottom: float) -> None:
     """Share the room: latency and goodput by load above, percentiles and the parts of TTFT below."""
     inch = 1 / made.get_size_inches()[1]
-    capacities, left, width = summary.capacities, LEFT + 0.03, 0.395
-    top = _legend(made, summary, top)
-    names_in = 0.14 * len(_at_decision(summary)) + 0.38
+    capacities, left, width = overview.capacities, LEFT + 0.03, 0.395
+    top = _legend(made, overview, top)
+    names_in = 0.14 * len(overview.at_decision()) + 0.38
     high = (top - bottom - (0.95 + names_in) * inch) / 2
     upper = top - 0.25 * inch - high
     made.text(RIGHT, upper - 0.42 * inch, KEY, fontsize=6.5, color=SOFT, ha="right", va="top")
@@ -210,50 +161,36 @@ def _charts(made: Figure, summary: Summary, top: float, bottom: float) -> None:
     for x, draw in boxes:
         draw(made.add_axes((x, upper, width, high)))
     lower = bottom + names_in * inch
-    shown = _at_decision(summary)
+    shown = overview.at_decision()
     level = shown[0][0].meta["experiment"]["level"]
     names = [f"{run.meta['experiment']['server']}: " for run, _ in shown]
     ax = made.add_axes((left, lower, width, high))
     draw_ttft(ax, shown, names)
     ax.set_title(f"TTFT by percentile at {capacities[0].words(float(level))}, ms")
-    _parts(made.add_axes((RIGHT - width, lower, width, high)), summary)
+    _parts(made.add_axes((RIGHT - width, lower, width, high)), overview)
 
 
-def _legend(made: Figure, summary: Summary, top: float) -> float:
+def _legend(made: Figure, overview: Overview, top: float) -> float:
     """Name the servers once for all charts; return where the legend ends."""
-    if len(summary.capacities) < 2:
+    if len(overview.capacities) < 2:
         return top
     inch = 1 / made.get_size_inches()[1]
     legend = made.add_axes((LEFT, top - 0.16 * inch, RIGHT - LEFT, 0.16 * inch), xlim=(0, 1), ylim=(0, 1))
     legend.axis("off")
-    step = 1 / max(4, len(summary.capacities))
-    for i, capacity in enumerate(summary.capacities):
-        color, line, marker = look(summary.capacities, capacity.server)
+    step = 1 / max(4, len(overview.capacities))
+    for i, capacity in enumerate(overview.capacities):
+        color, line, marker = look(overview.capacities, capacity.server)
         legend.plot([i * step, i * step + 0.035], [0.5, 0.5], color=color, linestyle=line)
         legend.plot([i * step + 0.0175], [0.5], marker, color=color, markersize=5)
         name = shortened(capacity.server, 8, (step - 0.06) * ROOM_IN)
         legend.text(i * step + 0.045, 0.45, name, fontsize=8, va="center")
-    return top - 0.2 * inch
+    return float(top - 0.2 * inch)
 
 
-def _at_decision(summary: Summary) -> list[Judged]:
-    """Return one run of each server at the highest level that any keeps, or else at the lowest level."""
-    kept = [one.highest for one in summary.capacities if one.highest is not None]
-    level = max(kept) if kept else summary.levels()[0]
-    shown = {}
-    for run, verdict in summary.judged:
-        place = run.meta["experiment"]
-        if float(place["level"]) == level and verdict.status != INVALID:
-            shown.setdefault(str(place["server"]), (run, verdict))
-    if not shown:
-        return list(summary.judged[:1])
-    return [shown[one.server] for one in summary.capacities if one.server in shown][: len(RUNS)]
-
-
-def _parts(ax: Axes, summary: Summary) -> None:
+def _parts(ax: Axes, overview: Overview) -> None:
     """Stack where the time to the first token went, a bar for each server at the level of the decision."""
     bars: list[tuple[str, tuple[Part, ...]]] = []
-    for run, verdict in _at_decision(summary):
+    for run, verdict in overview.at_decision():
         side = verdict.server_side
         if side and side.window and side.window.ttft:
             bars.append((str(run.meta["experiment"]["server"]), stack(side.window.ttft)))
@@ -287,17 +224,17 @@ def _parts(ax: Axes, summary: Summary) -> None:
     ax.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.1), ncols=2, fontsize=7, borderaxespad=0)
 
 
-def _instrument(made: Figure, summary: Summary) -> float:
+def _instrument(made: Figure, overview: Overview) -> float:
     """Say at the foot what was measured, and which gates did not hold; return where it ends."""
-    count = len(summary.judged)
+    count = len(overview.judged)
     broken: dict[str, list[str]] = {}
-    for _, verdict in summary.judged:
+    for _, verdict in overview.judged:
         for gate in verdict.gates:
             if not gate.ok and gate.severity != "note":
                 broken.setdefault(f"{gate.severity}: {gate.name}", []).append(verdict.name)
-    invalid = sum(verdict.status == INVALID for _, verdict in summary.judged)
-    requests = sum(scenario.n for _, verdict in summary.judged for scenario in verdict.scenarios)
-    blocks = {run.meta["experiment"]["block"] for run, _ in summary.judged}
+    invalid = sum(verdict.status == INVALID for _, verdict in overview.judged)
+    requests = sum(scenario.n for _, verdict in overview.judged for scenario in verdict.scenarios)
+    blocks = {run.meta["experiment"]["block"] for run, _ in overview.judged}
     each = f" in {len(blocks)} blocks" if len(blocks) > 1 else ""
     head = f"{count} run{'s' if count > 1 else ''}{each}, {requests:,} requests judged, {invalid} INVALID. "
     head += "All gates of the instrument held." if not broken else "Gates that did not hold: "
@@ -305,10 +242,10 @@ def _instrument(made: Figure, summary: Summary) -> float:
         f"{name} ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})" for name, names in broken.items()
     ]
     lines = wrapped(head + "; ".join(told), 7.5, ROOM_IN * 0.98, 3)
-    first = summary.judged[0][0]
+    first = overview.judged[0][0]
     target, versions = first.meta["target"], first.meta.get("versions") or {}
     origin = [
-        f"runs {min(v.run for _, v in summary.judged)} to {max(v.run for _, v in summary.judged)}",
+        f"runs {min(v.run for _, v in overview.judged)} to {max(v.run for _, v in overview.judged)}",
         f"model {target.get('model')}",
         f"{first.meta['load'].get('loop')} loop",
         f"clock {first.meta.get('clock')}",

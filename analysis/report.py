@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .compare import Comparison
+from .overview import Overview
 from .rundir import Run
 from .sentences import sentences
 from .verdict import Verdict, plain, write_atomically
@@ -38,32 +39,59 @@ def write_report(judged: Sequence[Judged], out: Path) -> Path:
     return charts.save_pdf([page.page(judged)], out / "report.pdf", title)
 
 
+def write_experiment(
+    overview: Overview, comparison: Comparison | None, quality: Quality | None, out: Path
+) -> Path:
+    """Write report.pdf and .html, charts and comparison.json into `out`; return the PDF's path.
+
+    The PDF's first page is the decision; then comes the comparison, if there is one, and a page for each
+    level: the pairs of its first block side by side, or else its first run. Two runs side by side without a
+    quality verdict keep the one page of `write_report`: it says all. The same data give the same bytes.
+    """
+    from . import charts, page, page_comparison, page_summary, web_report  # noqa: PLC0415 - as above
+
+    (out / "charts").mkdir(parents=True, exist_ok=True)
+    judged, pairs = overview.judged, _pairs(comparison, overview.judged) if comparison else []
+    drawn = {"summary": page_summary.chart_summary(overview)}
+    if comparison:
+        _write_json(comparison, quality, out)
+        drawn["comparison"] = page_comparison.chart_comparison(comparison, judged)
+    for name, figure in drawn.items():
+        charts.save_png(figure, out / "charts" / f"{name}.png")
+    web_report.write_html(judged, out, overview, comparison, quality)
+    title = "Tokenswarm: " + ", ".join(one.server for one in overview.capacities)
+    if len(judged) == MAX_RUNS and pairs and not quality:
+        return charts.save_pdf([page.page(pairs[0])], out / "report.pdf", title)
+    pages = [page_summary.page_summary(overview)]
+    if comparison:
+        pages.append(page_comparison.page_comparison(comparison, judged, quality or {}))
+    pages += map(page.page, pairs or _singles(judged))
+    return charts.save_pdf(pages, out / "report.pdf", title)
+
+
 def write_comparison(
     comparison: Comparison, judged: Sequence[Judged], quality: Quality | None, out: Path
 ) -> Path:
-    """Write comparison.json, charts/comparison.png, report.pdf and .html into `out`; return the PDF's path.
+    """Write comparison.json, charts/comparison.png, report.pdf and .html of a comparison between directories.
 
-    The PDF's first page is the comparison; pages follow with the pairs of each level's first block that has
-    any, side by side. Two runs without a quality verdict keep the one page of `write_report`: it says all.
-    The same data give the same bytes.
+    A page on the comparison, and the pairs of each level's first block that has any, side by side.
     """
     from . import charts, page, page_comparison, web_report  # noqa: PLC0415 - as above
 
     (out / "charts").mkdir(parents=True, exist_ok=True)
-    found = comparison_json(comparison, quality)
-    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(out / "comparison.json", text.encode("utf-8", "replace"))
+    _write_json(comparison, quality, out)
     chart = page_comparison.chart_comparison(comparison, judged)
     charts.save_png(chart, out / "charts" / "comparison.png")
-    pairs = _pairs(comparison, judged)
-    if len(judged) == MAX_RUNS and pairs and not quality:
-        written = write_report(pairs[0], out)
-        web_report.write_html(judged, out, comparison)
-        return written
-    web_report.write_html(judged, out, comparison, quality)
-    pages = [page_comparison.page_comparison(comparison, judged, quality or {}), *map(page.page, pairs)]
+    web_report.write_html(judged, out, None, comparison, quality)
+    pages = [page_comparison.page_comparison(comparison, judged, quality or {})]
+    pages += map(page.page, _pairs(comparison, judged))
     title = f"Tokenswarm: {', '.join(comparison.candidates)} against {comparison.baseline}"
     return charts.save_pdf(pages, out / "report.pdf", title)
+
+
+def _write_json(comparison: Comparison, quality: Quality | None, out: Path) -> None:
+    text = json.dumps(comparison_json(comparison, quality), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(out / "comparison.json", f"{text}\n".encode("utf-8", "replace"))
 
 
 def comparison_json(comparison: Comparison, quality: Quality | None) -> dict[str, Any]:
@@ -74,6 +102,15 @@ def comparison_json(comparison: Comparison, quality: Quality | None) -> dict[str
         "sentences": sentences(comparison, quality),
         "quality": plain(quality or {}),
     }
+
+
+def _singles(judged: Sequence[Judged]) -> list[list[Judged]]:
+    """Return the first run of each server at each level, alone."""
+    first: dict[tuple[str, float], Judged] = {}
+    for one in judged:
+        at = one[0].meta["experiment"]
+        first.setdefault((str(at["server"]), float(at["level"])), one)
+    return [[one] for one in first.values()]
 
 
 def _pairs(comparison: Comparison, judged: Sequence[Judged]) -> list[list[Judged]]:

@@ -31,6 +31,9 @@ BoolArray = NDArray[np.bool_]
 MIN_OWN_EVENTS = 50
 """Dependence is also estimated at the sample's own quantile, where at least so many values lie above it."""
 
+EXCESS = 10
+"""And from how far values lie beyond another quantile, that so many times as many exceed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -148,20 +151,23 @@ def rank_quantile(values: FloatArray, q: float) -> float:
 def share_tally(bad: BoolArray, possible: BoolArray, own: Sequence[FloatArray], allowed: float) -> Tally:
     """Count bad requests in due order; `own` are the values whose own quantile shows the dependence too.
 
-    deff = the largest autocorrelation time of: the indicator at the limit, and the indicators of `own`
-    beyond their own quantile. So a sample without a single bad event still knows its dependence.
+    deff = the largest autocorrelation time of: the indicator at the limit, the indicators of `own` beyond
+    their own quantile, and how far `own` reach beyond a lower one. So a sample without a single bad event
+    still knows its dependence. n_eff has a factor for being estimated, with one degree of freedom per ten of
+    its like.
     """
     n = len(bad)
     tau = max(
         [autocorrelation_time(bad), autocorrelation_time(possible), *(_own_tau(v, allowed) for v in own)]
     )
     certain = int(bad.sum())
+    independent = n / tau
     return Tally(
         n=n,
         bad=certain,
         undecided=int(possible.sum()) - certain,
-        n_eff=n / tau,
-        independent=n / tau,
+        n_eff=independent * small_sample_factor(independent / BATCH_TAU - 1),
+        independent=independent,
         needed=BATCHES * BATCH_TAU,
         unit="requests",
     )
@@ -172,11 +178,31 @@ def _own_share(n: float, allowed: float) -> float:
 
 
 def _own_tau(values: FloatArray, allowed: float) -> float:
+    """Return the autocorrelation time of a sample's upper part.
+
+    Where slow moments were few, their own indicator knows too little of how long such moments last, and knows
+    least where least was seen: bounds from it alone cover 75 to 91 % instead of 95 % (tests/statistics). The
+    excess over a tenfold share sees ten times as many.
+    """
     if not len(values):
         return 1.0
-    threshold = rank_quantile(values, 1 - _own_share(len(values), allowed))
+    share = _own_share(len(values), allowed)
+    threshold = rank_quantile(values, 1 - share)
     above = values >= threshold
-    return autocorrelation_time(values > threshold if above.all() else above)
+    tau = autocorrelation_time(values > threshold if above.all() else above)
+    return max(tau, autocorrelation_time(_excess(values, min(1.0, EXCESS * share))))
+
+
+def _excess(values: FloatArray, share: float) -> FloatArray:
+    """Return how far each value lies beyond the quantile that `share` of all exceed, 0 below it.
+
+    On a scale of its own, so that it stays finite where values are not: the exponential quantile of each rank
+    (Savage 1956), equal values sharing the mean of their ranks.
+    """
+    _, place, times = np.unique(values, return_inverse=True, return_counts=True)
+    rank = np.cumsum(times) - (times - 1) / 2
+    scores: FloatArray = -np.log1p(-(rank - 0.5) / len(values))
+    return np.maximum(0.0, scores + math.log(share))[place]
 
 
 @dataclass(frozen=True, slots=True)

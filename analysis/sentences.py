@@ -236,11 +236,10 @@ def _quality(found: Mapping[str, Any] | None) -> str:
 
 
 def holds_up_to(comparison: Comparison, server: str) -> float | None:
-    """Return the highest level up to which every block of a server PASSed at every level, if there is one."""
+    """Return the highest level up to which a server PASSed at every level, if there is one."""
     highest = None
     for one in comparison.levels:
-        found = [r.status for r in comparison.readings if r.server == server and r.level == one]
-        if not found or any(status != PASS for status in found):
+        if comparison.status(server, one) != PASS:
             break
         highest = one
     return highest

@@ -3,10 +3,14 @@
 Requests of a loaded server are not independent: one slow moment makes many of them slow. So n requests
 are worth n_eff = n / deff independent ones, and the exact binomial bounds are taken there.
 All bounds are one-sided at 95 %: the truth lies below the upper one in 95 of 100 runs, and above the
-lower one in 95 of 100.
+lower one in 95 of 100. What simulations say of that is in tests/statistics.
+
+Sectioning (ten batches of time as clusters) was tried as a second opinion on shares, and left out: on M/M/1
+at p95 it covers within 2 points as often as n_eff did, with intervals 7 to 10 % wider, and at p99 less often.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +20,10 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+MEAN_UPPER = 0.975
+"""Of the upper bound on a mean: latencies scatter further up than down, and a run that was lucky also looks
+calmer than it is. Student's t at 95 % would cover 86 to 93 % of such queues' means (tests/statistics)."""
+
 BATCHES = 10
 BATCH_TAU = 10
 """An interval is given for a run of at least 10 batches, each as long as 10 autocorrelation times."""
@@ -54,9 +62,9 @@ def autocorrelation_time(series: NDArray[Any]) -> float:
     A constant series says nothing about dependence and counts as independent.
     """
     x = np.asarray(series, dtype=np.float64)
-    x = x - x.mean() if len(x) else x
-    if len(x) < 4 or not np.any(x):
+    if len(x) < 4 or np.ptp(x) == 0:
         return 1.0
+    x = x - x.mean()
     size = 1 << (2 * len(x) - 1).bit_length()
     spectrum = np.fft.rfft(x, size)
     covariance = np.fft.irfft(spectrum * np.conj(spectrum), size)[: len(x)]
@@ -75,11 +83,11 @@ class ClusterEffect:
     clusters: float
 
 
-def cluster_effect(bad: NDArray[Any], size: NDArray[Any]) -> ClusterEffect:
+def cluster_effect(bad: NDArray[Any], size: NDArray[Any], *, independent: bool = False) -> ClusterEffect:
     """Return the design effect of a share pooled over clusters in time order (bad and all events of each).
 
     Linearised variance of the ratio sum(bad) / sum(size) over the binomial one (Kish 1965, chapter 5), with
-    the clusters' own autocorrelation time as a factor. At least 1.
+    the clusters' own autocorrelation time as a factor, unless they are known to be independent. At least 1.
     """
     bad, size = np.asarray(bad, dtype=np.float64), np.asarray(size, dtype=np.float64)
     total, clusters = float(size.sum()), len(size)
@@ -87,7 +95,7 @@ def cluster_effect(bad: NDArray[Any], size: NDArray[Any]) -> ClusterEffect:
     if clusters < 2 or not 0 < share < 1:
         return ClusterEffect(1.0, float(clusters))
     residual = bad - share * size
-    tau = autocorrelation_time(residual)
+    tau = 1.0 if independent else autocorrelation_time(residual)
     variance = clusters / (clusters - 1) * float(residual @ residual) * tau
     return ClusterEffect(max(1.0, variance / (total * share * (1 - share))), clusters / tau)
 
@@ -127,20 +135,44 @@ def samples_needed(share: float, allowed: float) -> float | None:
 
 
 def mean_bounds(total: NDArray[Any], count: NDArray[Any]) -> tuple[float, float]:
-    """Return one-sided 95 % bounds on sum(total) / sum(count), by 10 batch means in due order.
+    """Return one-sided bounds on sum(total) / sum(count), by 10 batch means in due order.
 
     Student's t on the batches' ratios, centred on the ratio of the whole (batch means: Law and Kelton,
     "Simulation Modeling and Analysis", 9.5.3). The caller sees to it that batches are long enough.
     """
-    from scipy.special import stdtrit  # noqa: PLC0415 - as above
-
     totals = np.array([part.sum() for part in np.array_split(np.asarray(total, float), BATCHES)])
     counts = np.array([part.sum() for part in np.array_split(np.asarray(count, float), BATCHES)])
     mean = float(totals.sum() / counts.sum())
     residual = (totals - mean * counts) / counts.mean()
     error = math.sqrt(float(residual @ residual) / (BATCHES - 1) / BATCHES)
-    half = float(stdtrit(BATCHES - 1, CONFIDENCE)) * error
-    return mean - half, mean + half
+    return _t_bounds(mean, error, BATCHES - 1)
+
+
+def batch_means_error(lower: float | None, upper: float | None) -> float | None:
+    """Return the standard error behind the bounds of `mean_bounds`; None where there are none."""
+    if lower is None or upper is None:
+        return None
+    below, above = _t_bounds(0.0, 1.0, BATCHES - 1)
+    return (upper - lower) / (above - below)
+
+
+def runs_bounds(values: Sequence[float]) -> tuple[float, float]:
+    """Return one-sided bounds on the mean of independent runs' values, by Student's t."""
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return _t_bounds(mean, error, len(values) - 1)
+
+
+def sum_bounds(values: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
+    """Return the same where runs do not differ beyond their own errors, each by batch means of its own."""
+    error = math.sqrt(sum(one**2 for one in errors)) / len(errors)
+    return _t_bounds(float(np.mean(values)), error, BATCHES - 1)
+
+
+def _t_bounds(mean: float, error: float, freedom: int) -> tuple[float, float]:
+    from scipy.special import stdtrit  # noqa: PLC0415 - as above
+
+    below, above = (float(stdtrit(freedom, level)) for level in (CONFIDENCE, MEAN_UPPER))
+    return mean - below * error, mean + above * error
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from .evidence import Evidence
 from .gates import Gate, check
 from .gates_server import check_server
@@ -18,6 +20,7 @@ from .scopes import judge_objective
 from .server_side import ServerSide, join
 from .sla import Sla
 from .statistics import Trend, trend
+from .steady import Steady, steady
 from .summary import ScenarioSummary, summarise
 
 INVALID, OVERSATURATED = "INVALID", "OVERSATURATED"
@@ -46,6 +49,7 @@ class Verdict:
     in_flight_trend: Trend | None
     ttft_ms_trend: Trend | None
     server_side: ServerSide | None  # None where another tool measured
+    steady: Steady | None
     scenarios: tuple[ScenarioSummary, ...]
     imported: Mapping[str, Any] | None = None  # tool, version, definitions: where another tool measured
 
@@ -68,15 +72,15 @@ def judge(run: Run, sla: Sla) -> Verdict:
         side = join(run)
         gates += check_server(run, side)
     objectives = tuple(judge_objective(evidence, objective) for objective in sla.objectives)
-    in_flight, ttft_ms = _trends(run, evidence)
-    rising = bool(in_flight and ttft_ms and in_flight.rising and ttft_ms.rising)
+    in_flight, ttft_ms = trends(by_second(run, evidence))
+    rising = oversaturated(in_flight, ttft_ms)
     status, reasons = overall(gates, objectives, in_flight if rising else None)
     imported = run.meta.get("imported")
     if imported:
         by = f"IMPORTED from {imported['tool']}: what its instrument was worth is not known"
         reasons = (*reasons, by)
     if rising:
-        objectives = tuple(_without_percentile(result) for result in objectives)
+        objectives = tuple(without_percentile(result) for result in objectives)
     start, end = run.window_ns
     return Verdict(
         status=status,
@@ -93,26 +97,45 @@ def judge(run: Run, sla: Sla) -> Verdict:
         in_flight_trend=in_flight,
         ttft_ms_trend=ttft_ms,
         server_side=side,
+        steady=steady(run, evidence),
         scenarios=summarise(run, evidence, percentiles=not rising),
         imported=imported and {key: imported.get(key) for key in ("tool", "version", "definitions")},
     )
 
 
-def _trends(run: Run, evidence: Evidence) -> tuple[Trend | None, Trend | None]:
-    """Return the trends of requests in flight and of TTFT (ms), per second of due time; open loop only."""
+def by_second(run: Run, evidence: Evidence) -> pd.DataFrame | None:
+    """Return the columns in_flight and ttft_ms (mean) by second (unix) of the window; None in a closed loop.
+
+    N users never have more than N requests in flight: there is nothing that could rise.
+    """
     if run.meta["load"].get("loop") != "open":
-        return None, None  # N users never have more than N requests in flight
+        return None
     timeline = window_timeline(run)
-    in_flight = trend(timeline.unix_s.to_numpy(), timeline.in_flight.to_numpy())
     seen = evidence.frame[evidence.frame.first_ns.notna()]
-    per_second = (seen.first_ns / 1e6).groupby(seen.due_unix_ns // 10**9).mean()
-    return in_flight, trend(per_second.index.to_numpy(), per_second.to_numpy())
+    ttft_ms = (seen.first_ns / 1e6).groupby(seen.due_unix_ns // 10**9).mean()
+    return pd.DataFrame({"in_flight": timeline.set_index("unix_s").in_flight, "ttft_ms": ttft_ms})
+
+
+def trends(seconds: pd.DataFrame | None) -> tuple[Trend | None, Trend | None]:
+    """Return the trends of requests in flight and of TTFT (ms); None where there is none to be told."""
+    if seconds is None:
+        return None, None
+    in_flight, ttft_ms = seconds.in_flight.dropna(), seconds.ttft_ms.dropna()
+    return (
+        trend(in_flight.index.to_numpy(), in_flight.to_numpy()),
+        trend(ttft_ms.index.to_numpy(), ttft_ms.to_numpy()),
+    )
+
+
+def oversaturated(in_flight: Trend | None, ttft_ms: Trend | None) -> bool:
+    """Say whether both rise: then percentiles would depend on how long one looks."""
+    return bool(in_flight and ttft_ms and in_flight.rising and ttft_ms.rising)
 
 
 def overall(
     gates: tuple[Gate, ...], objectives: tuple[ObjectiveResult, ...], rise: Trend | None
 ) -> tuple[str, tuple[str, ...]]:
-    """Return the status of a whole and its reasons; `rise` is the trend in flight where both trends rise."""
+    """Return the status and its reasons; `rise` is the trend of requests in flight where it is too much."""
     broken = [gate for gate in gates if not gate.ok and gate.severity == "invalid"]
     if broken:
         return INVALID, tuple(f"{gate.name}: found {gate.found}, limit {gate.limit}" for gate in broken)
@@ -128,7 +151,8 @@ def overall(
     return PASS, (f"all {len(objectives)} objectives hold",)
 
 
-def _without_percentile(result: ObjectiveResult) -> ObjectiveResult:
+def without_percentile(result: ObjectiveResult) -> ObjectiveResult:
+    """Return what is left of an objective where the load was too much."""
     return replace(
         result,
         status=INCONCLUSIVE,

@@ -15,6 +15,8 @@ from . import page, page_comparison, wording
 from .charts import STATUS, Judged, svg_address
 from .compare import Comparison
 from .objective import ObjectiveResult
+from .overview import Overview
+from .page_summary import chart_summary
 from .sentences import paragraphs
 from .summary import PERCENTILES, Percentiles, ScenarioSummary
 from .verdict import SEVERITY, write_atomically
@@ -29,33 +31,42 @@ ALT = {
 
 
 def write_html(
-    judged: Sequence[Judged], out: Path, comparison: Comparison | None = None, quality: Quality | None = None
+    judged: Sequence[Judged],
+    out: Path,
+    overview: Overview | None = None,
+    comparison: Comparison | None = None,
+    quality: Quality | None = None,
 ) -> Path:
     """Write report.html for one run or several into the folder `out`; the same data give the same bytes."""
     place = Path(__file__).parent
     pages = Environment(loader=FileSystemLoader(place), autoescape=True, undefined=StrictUndefined)
-    text = pages.get_template("report.html.jinja").render(_whole(judged, comparison, quality))
+    text = pages.get_template("report.html.jinja").render(_whole(judged, overview, comparison, quality))
     return write_atomically(out / "report.html", text.encode("utf-8", "replace"))
 
 
 def _whole(
-    judged: Sequence[Judged], comparison: Comparison | None, quality: Quality | None
+    judged: Sequence[Judged],
+    overview: Overview | None,
+    comparison: Comparison | None,
+    quality: Quality | None,
 ) -> dict[str, Any]:
     verdicts = [verdict for _, verdict in judged]
-    found = [one.status for one in verdicts] + [str(one["status"]) for one in (quality or {}).values()]
-    overview, names = [], ", ".join(dict.fromkeys(verdict.name for verdict in verdicts))
+    servers = [one.server for one in overview.capacities] if overview else [one.name for one in verdicts]
+    drawn, told = [], paragraphs(comparison, quality) if comparison else []
+    if overview:
+        drawn.append(("Verdicts, latency and goodput by load", svg_address(chart_summary(overview))))
+        told.insert(0, ("In short", overview.decision()))
     if comparison:
-        names = f"{', '.join(comparison.candidates)} against {comparison.baseline}"
         chart = page_comparison.chart_comparison(comparison, judged)
-        overview = [("Ratios to the baseline, and metrics by load", svg_address(chart))]
+        drawn.append(("Ratios to the baseline, and metrics by load", svg_address(chart)))
     return {
-        "title": f"Tokenswarm: {names}",
+        "title": f"Tokenswarm: {', '.join(servers)}",
         "simulated": any(verdict.simulated for verdict in verdicts),
-        "status": min(found, key=SEVERITY.index),
+        "status": overview.status if overview else min((v.status for v in verdicts), key=SEVERITY.index),
         "symbols": {status: symbol for status, (_, _, symbol) in STATUS.items()},
         "sla": ", ".join(dict.fromkeys(verdict.sla for verdict in verdicts)),
-        "paragraphs": paragraphs(comparison, quality) if comparison else [],
-        "overview": overview,
+        "paragraphs": told,
+        "overview": drawn,
         "runs": [_run(f"run-{number}", one) for number, one in enumerate(judged, 1)],
         "version": judged[0][0].meta.get("tokenswarm"),
     }

@@ -14,6 +14,7 @@ from tokenswarm import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NOT_STARTED, EXIT_U
 from tokenswarm.cli_capacity import capacity
 from tokenswarm.cli_comparing import compare
 from tokenswarm.cli_importing import bring
+from tokenswarm.cli_plan import plan
 from tokenswarm.cli_serving import install, offline, quality, quantize, serve
 
 EXIT_HELP = """
@@ -46,6 +47,7 @@ def cli() -> None:
     tokenswarm capacity DIR          how many replicas a demand needs, from an experiment's runs
     tokenswarm compare DIR DIR       runs against earlier ones: is anything worse?
     tokenswarm import FILE           another tool's results, as a run that can be judged
+    tokenswarm plan SLA --rate 20    how long to measure, and how often, to decide it
     tokenswarm probe URL             ten quick requests: does it answer, and how fast
     tokenswarm calibrate             what this machine's instrument is worth
     tokenswarm install vllm          an engine, in an environment of its own
@@ -125,13 +127,16 @@ def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
 @cli.command()
 @run_argument
 @sla_option
+@click.option(
+    "--early-stopping", "early", is_flag=True, help="Also print what MLPerf's early-stopping test says."
+)
 @machine_option
-def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
+def verdict(run_dir: Path, sla: Path | None, *, early: bool, machine: bool) -> None:
     """Judge the run in RUN_DIR by an SLA; writes verdict.json and junit.xml beside it.
 
-    RUN_DIR may also be an experiment's directory: then all of its runs, the comparison and the quality. Or a
-    folder with Locust's CSVs of one run (FOLDER/PREFIX where there are several), or a file of vllm bench's
-    without --save-detailed: these are judged as far as their percentiles reach.
+    RUN_DIR may also be an experiment's directory: then all of its runs, replications together, the comparison
+    and the quality. Or a folder with Locust's CSVs of one run (FOLDER/PREFIX where there are several), or a
+    file of vllm bench's without --save-detailed: these are judged as far as their percentiles reach.
 
     \b
     An SLA file:
@@ -143,9 +148,11 @@ def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
           - goodput(ttft < 100 ms, tpot < 20 ms) >= 95 %
           - output_tokens_per_s >= 500 in chat every 5 min    # per scenario, per time (analysis/sla.py)
     """
-    from tokenswarm import importing, rejudging  # noqa: PLC0415 - as above
+    from tokenswarm import importing, rejudging, tables  # noqa: PLC0415 - as above
 
     found = importing.percentiles(run_dir, sla) or rejudging.again(run_dir, sla, report=False)
+    if early:
+        tables.early_stopping(found, tables.console(machine=machine))
     _conclude(found, run_dir, machine=machine)
 
 
@@ -244,6 +251,7 @@ def _conclude(found: Any, where: Path, *, machine: bool, goes_on_with: str = "")
 
 cli.add_command(compare)
 cli.add_command(bring)
+cli.add_command(plan)
 cli.add_command(serve)
 cli.add_command(install)
 cli.add_command(quantize)

@@ -12,7 +12,8 @@ The file (YAML; every key but `servers` may be left out):
         url: http://host:8000 # … or a server that is running
       - sim: awq              # … or a profile of the built-in simulator
     profiles: mine.yaml       # more profiles, in a file beside this one
-    blocks: 1                 # 2 measures A B B A: drift of the machine hits both alike
+    blocks: 1                 # 2 measures A B B A: drift of the machine hits both alike; from 5 on a verdict
+                              # knows how runs differ (`tokenswarm plan` says how many decide)
     order: mirrored           # or random: servers, and the levels of each, shuffled within a block by `seed`
     load:
       loop: open              # open: `rate` arrivals a second; closed: `users` at a time

@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from analysis import compare, junit, report, rundir, sentences, verdict
+from analysis import capacity, compare, junit, report, rundir, sentences, verdict
 from analysis import sla as slas
+from analysis.overview import Overview
 from analysis.quality import QualityVerdict
 from analysis.reading import ComparisonError
+from analysis.replications import Judged, Replications, replications
 from tokenswarm import EXIT_USAGE, TokenswarmError
 from tokenswarm.experiment import Experiment, InlineSla, scenarios
 
@@ -59,7 +62,11 @@ def _yaml(written: InlineSla) -> str:
 
 
 class Conclusion(NamedTuple):
-    """What came out: a verdict for each run; of an experiment, the comparison in words and the quality."""
+    """What came out: a verdict for each run; of an experiment, the comparison in words and the quality.
+
+    An experiment's runs of one server at one level are judged together: its status is that of its
+    replications.
+    """
 
     verdicts: list[verdict.Verdict]
     said: list[str]
@@ -67,11 +74,13 @@ class Conclusion(NamedTuple):
     quality: dict[str, QualityVerdict]
     unasked: dict[str, str]  # servers whose quality is limited but unknown, and why
     missing: list[str]  # runs that were planned and are not there
+    replications: tuple[Replications, ...] = ()  # of an experiment
 
     @property
     def status(self) -> str:
         """The worst of all: speed without quality is no PASS."""
-        found = [one.status for one in self.verdicts] + [one.status for one in self.quality.values()]
+        found = [one.status for one in self.replications or self.verdicts]
+        found += [one.status for one in self.quality.values()]
         found += ["INCONCLUSIVE"] if self.unasked or self.missing else []
         return min(found, key=verdict.SEVERITY.index)
 
@@ -87,6 +96,7 @@ class Conclusion(NamedTuple):
         return {
             "status": self.status,
             "exit_code": self.exit_code,
+            "replications": [one.to_json() for one in self.replications],
             "runs": [one.to_json() for one in self.verdicts],
             "said": self.said,
             "comparison": self.comparison.to_json() if self.comparison else None,
@@ -108,8 +118,8 @@ def conclude(  # noqa: PLR0913 - what was measured, asked and left out
     """Judge runs and write what belongs beside them: verdict.json and junit.xml; with `out`, reports.
 
     Each run's own report goes into its directory; several runs are also compared, in `out`, which then holds
-    the verdict on all of them. `missing` are runs that were planned: without them there is no PASS. Raises
-    TokenswarmError where a directory holds no run.
+    the verdict on all of them: replications of a server at a level are judged together. `missing` are runs
+    that were planned: without them there is no PASS. Raises TokenswarmError where a directory holds no run.
     """
     judged = [_judge(directory, by) for directory in directories]
     verdicts = [found for _, found in judged]
@@ -124,21 +134,42 @@ def conclude(  # noqa: PLR0913 - what was measured, asked and left out
     plain |= {
         name: {"status": "INCONCLUSIVE", "reasons": [f"not judged: {why}"]} for name, why in unasked.items()
     }
+    together = replications(judged, by)
+    decided = {(one.server, one.level): one.status for one in together if one.level is not None}
+    comparison = None
     try:
-        comparison = compare.compare(judged)
-        report.write_comparison(comparison, judged, plain or None, out)
+        comparison = compare.compare(judged, decided=decided)
         said = sentences.sentences(comparison, plain or None)
     except ComparisonError as error:
-        comparison = None
-        for name in ("comparison.json", "report.pdf"):  # what was said before does not hold
-            (out / name).unlink(missing_ok=True)
-        if len(judged) == report.MAX_RUNS:
-            report.write_report(judged, out)
         said = [] if _one_server(judged) else [f"not compared: {error}"]
-    found = Conclusion(verdicts, said, comparison, quality, unasked, missing or [])
+    _report(judged, by, together, comparison, plain, missing or [], out)
+    found = Conclusion(verdicts, said, comparison, quality, unasked, missing or [], together)
     text = json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n"
     verdict.write_atomically(out / "verdict.json", text.encode("utf-8", "replace"))
     return found
+
+
+def _report(  # noqa: PLR0913, PLR0917 - all that is known of an experiment
+    judged: list[Judged],
+    by: slas.Sla,
+    together: tuple[Replications, ...],
+    comparison: compare.Comparison | None,
+    quality: Mapping[str, Mapping[str, Any]],
+    missing: list[str],
+    out: Path,
+) -> None:
+    """Write an experiment's report; of runs that no experiment placed, at most two, a page side by side."""
+    for name in ("comparison.json", "report.pdf", "report.html"):  # what was said before may not hold
+        (out / name).unlink(missing_ok=True)
+    if not all(run.meta.get("experiment") for run, _ in judged):
+        if len(judged) <= report.MAX_RUNS:
+            report.write_report(judged, out)
+        return
+    decided = {(one.server, one.level): one.status for one in together if one.level is not None}
+    curves = capacity.measure(judged, by, decided)
+    statuses = {name: str(one["status"]) for name, one in quality.items()}
+    whole = Overview(judged, together, curves, statuses, missing)
+    report.write_experiment(whole, comparison, quality or None, out)
 
 
 def _one_server(judged: list[tuple[rundir.Run, verdict.Verdict]]) -> bool:

@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from analysis import rundir, verdict
 from analysis import searching as steps
 from analysis import sla as slas
-from analysis import verdict
 from analysis.quality import QualityVerdict
 from analysis.record import SCHEMA
+from analysis.replications import Judged, pool
 from analysis.searching import CONFIRM, PROBE, Done, Step, Trial
-from analysis.together import together
-from analysis.verdict import INVALID, Verdict, write_atomically
+from analysis.verdict import INVALID, write_atomically
 from tokenswarm import EXIT_USAGE, TokenswarmError, gate, judging
 from tokenswarm.experiment import Experiment, Run, Search, Server
 from tokenswarm.resuming import PLAN, is_whole
@@ -142,15 +142,15 @@ def search(plan: Experiment, sla: slas.Sla, out: Path, measure: Measure) -> Foun
     searched = [Searched(server) for server in plan.servers]
     found = Found(UNITS[plan.load.loop], sla.name, settings, searched, {}, {})
     for one in searched:
-        before: list[Verdict] = []
+        before: list[Judged] = []
         while isinstance(step := steps.next_step(one.trials, settings), Step):
             run = next_run(plan, one, step)
             if not measure(run, searched):
                 return found
             if not one.trials or (one.trials[-1].level, one.trials[-1].phase) != step:
                 before = []
-            judged = judging.conclude([out / run.name], sla, None).verdicts[0]
-            one.trials.append(_trial(step, judged, before))
+            alone = judging.conclude([out / run.name], sla, None).verdicts[0]
+            one.trials.append(_trial(step, (rundir.load(out / run.name), alone), before, sla))
             one.runs.append(run)
             keep(found, out)
         one.done = step
@@ -158,14 +158,14 @@ def search(plan: Experiment, sla: slas.Sla, out: Path, measure: Measure) -> Foun
     return found
 
 
-def _trial(step: Step, judged: Verdict, before: list[Verdict]) -> Trial:
+def _trial(step: Step, judged: Judged, before: list[Judged], sla: slas.Sla) -> Trial:
     """Judge a run, and with it all of its level and phase; `before` grows by it where it can be used."""
-    if judged.status == INVALID:
-        pooled, reason = INVALID, judged.reasons[0]
-    else:
-        before.append(judged)
-        pooled, reason = together(before)
-    return Trial(step.level, step.phase, judged.status, pooled, reason)
+    alone = judged[1]
+    if alone.status == INVALID:
+        return Trial(step.level, step.phase, INVALID, INVALID, alone.reasons[0])
+    before.append(judged)
+    found = pool(alone.name, step.level, before, sla)
+    return Trial(step.level, step.phase, alone.status, found.status, found.reasons[0])
 
 
 def next_run(plan: Experiment, one: Searched, step: Step) -> Run:

@@ -13,6 +13,8 @@ from analysis.capacity import CapacityError
 from analysis.capacity_plan import CapacityPlan
 from analysis.fleet import Assumptions
 from analysis.reading import ComparisonError
+from analysis.replications import replications
+from analysis.sla import Sla
 from tokenswarm import EXIT_USAGE, TokenswarmError, judging, rejudging, resuming
 
 RESULT, REPLICAS, PDF = "capacity.json", "replicas.csv", "capacity.pdf"
@@ -50,7 +52,7 @@ def answer(directory: Path, asked: Question) -> tuple[CapacityPlan, list[Judged]
             asked.by,
             price,
             by_tokens=asked.by_tokens,
-            decided=None if asked.sla else _searched(directory, sla.name),
+            decided=_pooled(judged, sla) | ({} if asked.sla else _searched(directory, sla.name)),
         )
     except (demand.DemandError, prices.PriceError, rundir.RunError, CapacityError, ComparisonError) as error:
         raise TokenswarmError(str(error), EXIT_USAGE) from None
@@ -69,6 +71,12 @@ def _runs(directory: Path) -> tuple[list[Path], list[str]]:
     if not runs:
         raise TokenswarmError(f"{directory}: found none of its {len(names)} runs, expected one", EXIT_USAGE)
     return runs, [name for name in names if directory / name not in runs]
+
+
+def _pooled(judged: list[Judged], sla: Sla) -> dict[tuple[str, float], str]:
+    """Return the verdicts on all runs of a server at a level together."""
+    found = replications(judged, sla)
+    return {(one.server, one.level): one.status for one in found if one.level is not None}
 
 
 def _searched(directory: Path, sla: str) -> dict[tuple[str, float], str]:

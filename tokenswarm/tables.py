@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -105,13 +105,14 @@ def _ahead(text: Text, state: Progress) -> Text:
 
 def conclusion(found: Any, console: Console) -> None:
     """Print what came out of one run or of an experiment: verdicts, and in words what they mean together."""
-    if len(found.verdicts) <= SIDE_BY_SIDE:
+    if any(len(one.runs) > 1 for one in found.replications):
+        _replications(found.replications, console)
+    elif len(found.verdicts) <= SIDE_BY_SIDE:
         verdict_table(found.verdicts, console)
+        _reasons([(one.name, one) for one in found.verdicts], console)
     else:
         _run_by_run(found.verdicts, console)
-    for verdict in found.verdicts:
-        for reason in verdict.reasons if verdict.status != "PASS" else ():
-            console.print(Text(f"{verdict.name}: {reason}"), style="dim", soft_wrap=True)
+        _reasons([(one.name, one) for one in found.verdicts], console)
     for name, quality in found.quality.items():
         text = Text(f"{name}: quality ")
         text.append(quality.status, style=STYLES[quality.status])
@@ -124,20 +125,46 @@ def conclusion(found: Any, console: Console) -> None:
         console.print(Text(sentence), soft_wrap=True)
 
 
+def _reasons(named: list[tuple[str, Any]], console: Console) -> None:
+    for name, verdict in named:
+        for reason in verdict.reasons if verdict.status != "PASS" else verdict.reasons[1:]:
+            console.print(Text(f"{name}: {reason}"), style="dim", soft_wrap=True)
+
+
 def _run_by_run(verdicts: list[Any], console: Console) -> None:
     """Print many runs, a line each."""
+    rate = _rate("output_tokens_per_s")
+    _line_by_line("run", [(v.name, v, rate(v)) for v in verdicts], console)
+
+
+def _replications(together: Sequence[Any], console: Console) -> None:
+    """Print each server at each level, a line for all of its runs together, and why they are judged so."""
+    rows = []
+    several = len({one.level for one in together}) > 1
+    for one in together:
+        at = f" at {one.level:g}{' users' if one.loop == 'closed' else '/s'}" if several else ""
+        runs = f"{len(one.runs)} run{'s' if len(one.runs) > 1 else ''}"
+        tokens = "-" if one.output_tokens_per_s is None else f"{one.output_tokens_per_s:,.1f}"
+        rows.append((f"{one.server}{at}, {runs}", one, tokens))
+    _line_by_line("replications", rows, console)
+    _reasons([(name, one) for name, one, _ in rows], console)
+
+
+def _line_by_line(what: str, rows: Sequence[tuple[str, Any, str]], console: Console) -> None:
+    """Print (name, verdict, output tokens/s), a line each."""
+    verdicts = [verdict for _, verdict, _ in rows]
     table = Table(title=f"SLA {verdicts[0].sla}", title_justify="left", title_style="bold")
-    head = "run" + ("  (SIMULATED)" if any(v.simulated for v in verdicts) else "")
-    longest = max(len(v.name) for v in verdicts)
+    head = what + ("  (SIMULATED)" if any(v.simulated for v in verdicts) else "")
+    longest = max(len(name) for name, _, _ in rows)
     table.add_column(head, overflow="fold", min_width=min(longest, LONG_NAME))  # the headings can give way
     table.add_column("verdict")
-    for result in verdicts[0].objectives:
+    objectives = max((v.objectives for v in verdicts), key=len)  # an INVALID whole has none
+    for result in objectives:
         table.add_column(result.text, justify="right")
     table.add_column("output tokens/s", justify="right")
-    for verdict in verdicts:
-        status = Text(verdict.status, style=STYLES[verdict.status])
-        cells = [_cell(result) for result in verdict.objectives]
-        table.add_row(verdict.name, status, *cells, _rate("output_tokens_per_s")(verdict))
+    for name, verdict, tokens in rows:
+        cells = [_cell(result) for result in verdict.objectives] or [Text("-")] * len(objectives)
+        table.add_row(name, Text(verdict.status, style=STYLES[verdict.status]), *cells, tokens)
     console.print(table)
 
 
@@ -155,6 +182,21 @@ def verdict_table(verdicts: list[Any], console: Console) -> None:
     for label, value in _SUMMARY:
         table.add_row(label, *(value(v) for v in verdicts))
     console.print(table)
+
+
+def early_stopping(found: Any, console: Console) -> None:
+    """Print beside each percentile what MLPerf's test says of it."""
+    from analysis.early_stopping import early_stopping as ask  # noqa: PLC0415 - nobody else waits for it
+
+    words = (
+        "MLPerf's early stopping, 99 % confidence; it supposes independent requests and changes no verdict:"
+    )
+    console.print(Text(words), soft_wrap=True)
+    together = any(len(one.runs) > 1 for one in found.replications)
+    for one in found.replications if together else found.verdicts:
+        name = f"{one.server} at {one.level:g}" if together else one.name
+        for line in (answer.line() for answer in ask(one.objectives)):
+            console.print(Text(f"  {name}: {line}"), soft_wrap=True)
 
 
 def _cell(result: Any) -> Text:

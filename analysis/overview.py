@@ -1,0 +1,65 @@
+"""What an experiment says as a whole: its verdict, and up to which load each server keeps the SLA."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .capacity import Capacity
+from .objective import FAIL, INCONCLUSIVE
+from .replications import Judged, Replications
+from .verdict import INVALID, SEVERITY
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """An experiment: its runs, the verdicts on their replications, and what each server carried by load."""
+
+    judged: Sequence[Judged]
+    together: Sequence[Replications]
+    capacities: Sequence[Capacity]
+    quality: Mapping[str, str]  # server -> verdict, where it was asked or should have been
+    missing: Sequence[str]
+
+    @property
+    def status(self) -> str:
+        """The worst of all, as the exit code has it."""
+        found = [*(one.status for one in self.together), *self.quality.values()]
+        found += [INCONCLUSIVE] if self.missing else []
+        return min(found, key=SEVERITY.index)
+
+    def of(self, server: str, level: float) -> Replications | None:
+        """Return the verdict on a server at a level, if it was measured."""
+        return next((one for one in self.together if (one.server, one.level) == (server, level)), None)
+
+    def levels(self) -> list[float]:
+        """Return all levels, rising."""
+        return sorted({one.level for capacity in self.capacities for one in capacity.levels})
+
+    def decision(self) -> str:
+        """Say up to which load each server was shown to keep the SLA, in one sentence."""
+        return f"{'; '.join(self._words(one) for one in self.capacities)}."
+
+    def _words(self, one: Capacity) -> str:
+        if one.highest is not None:
+            text = f"keeps the SLA {'at' if len(one.levels) == 1 else 'up to'} {one.words(one.highest)}"
+            text += f", not at {one.refuted:g}" if one.refuted is not None else ""
+        elif one.refuted is not None:
+            text = f"breaks the SLA at {one.words(one.refuted)}"
+        else:
+            text = "is not shown to keep or to break the SLA"
+        beside = {FAIL: ", but FAILs on quality", INCONCLUSIVE: ", quality undecided"}
+        return f"{one.server} {text}{beside.get(self.quality.get(one.server, ''), '')}"
+
+    def at_decision(self) -> list[Judged]:
+        """Return one run of each server at the highest level that any keeps, or else at the lowest level.
+
+        An INVALID run only stands in where there is no other at all.
+        """
+        kept = [one.highest for one in self.capacities if one.highest is not None]
+        level = max(kept) if kept else self.levels()[0]
+        shown: dict[str, Judged] = {}
+        for run, verdict in self.judged:
+            place = run.meta["experiment"]
+            if float(place["level"]) == level and verdict.status != INVALID:
+                shown.setdefault(str(place["server"]), (run, verdict))
+        found = [shown[one.server] for one in self.capacities if one.server in shown]
+        return found or list(self.judged[:1])

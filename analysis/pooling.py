@@ -1,0 +1,218 @@
+"""One objective over several runs: counts summed, means averaged, bounds that know how far runs differ."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import mean, median, variance
+
+import numpy as np
+
+from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult, percent
+from .statistics import (
+    CONFIDENCE,
+    batch_means_error,
+    cluster_effect,
+    runs_bounds,
+    samples_needed,
+    share_bounds,
+    small_sample_factor,
+    sum_bounds,
+)
+
+MIN_RUNS = 5
+"""From so many runs on the run is the unit; below, differences between runs cannot be judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How the runs differ in one objective.
+
+    `observed` is each run's own figure, in the objective's unit. The standard deviations are of a run's share
+    of bad events, for a mean of its mean: `sd_within` is what one run is uncertain of by itself, `sd_between`
+    what runs differ beyond that. None stands for what cannot be said.
+    """
+
+    text: str
+    observed: tuple[float | None, ...]
+    sd_within: float | None
+    sd_between: float | None  # needs five runs
+    more_runs: int | None  # replications that are missing, if they go on as they did
+
+
+def pooled(results: Sequence[ObjectiveResult]) -> tuple[ObjectiveResult, Spread]:
+    """Judge one objective by what each run found about it.
+
+    `observed` of a percentile is the median of the runs' own; a share is that of all their requests. An
+    objective about every stretch of time has one stretch for each run, which is another one each time: there
+    the runs' verdicts are counted.
+    """
+    first = results[0]
+    spread = Spread(first.text, tuple(result.observed for result in results), None, None, None)
+    seen = [result for result in results if result.n]
+    if not seen:
+        return replace(first, status=INCONCLUSIVE, reason="no data"), spread
+    if any(result.stretches for result in seen):
+        return _stretches(seen), spread
+    if any(result.bad is None for result in seen):
+        found, spread = _values(seen, spread, at_least=first.at_least)
+    else:
+        found, spread = _counts(seen, spread)
+    if len(seen) < MIN_RUNS:
+        few = f"{len(seen)} run{'s' if len(seen) > 1 else ''}: differences between runs cannot be judged"
+        found = replace(found, reason=f"{found.reason} ({few})")
+    if found.status == INCONCLUSIVE and spread.more_runs:
+        more = f"{spread.more_runs:,} more run{'s' if spread.more_runs > 1 else ''}"
+        found = replace(found, reason=f"{found.reason}; needs about {more} like these")
+    return found, spread
+
+
+def _stretches(seen: Sequence[ObjectiveResult]) -> ObjectiveResult:
+    """Count the runs' own verdicts; a FAIL needs as many as do not come by chance.
+
+    A run of which every stretch holds is called FAIL in 5 % of cases, so of R runs at least k are in
+    P(Binomial(R, 5 %) >= k); k is the least for which that is 5 % or less.
+    """
+    from scipy.special import bdtrc  # noqa: PLC0415 - costs 0.1 s that only a judge needs
+
+    runs, failed = len(seen), sum(one.status == FAIL for one in seen)
+    chance = 1 - CONFIDENCE
+    enough = next((k for k in range(1, runs) if bdtrc(k - 1, runs, chance) <= chance), runs)
+    every = all(one.status == PASS for one in seen)
+    status = PASS if every else FAIL if failed >= enough else INCONCLUSIVE
+    worst = min(seen, key=lambda one: (FAIL, INCONCLUSIVE, PASS).index(one.status))
+    words = f"{sum(one.status == PASS for one in seen)} of {runs} runs PASS, {failed} FAIL; the worst: "
+    return replace(worst, status=status, reason=words + worst.reason)
+
+
+def _counts(seen: Sequence[ObjectiveResult], spread: Spread) -> tuple[ObjectiveResult, Spread]:
+    """Sum the counts and compare the bounds on their share with the allowed one."""
+    merged, spread = _merged(seen), _split(seen, spread)
+    n, bad, undecided, n_eff = merged.n, merged.bad or 0, merged.undecided, merged.n_eff or 0.0
+    allowed = merged.allowed or 0.0
+    short = sum(one.bound_high is None for one in seen)
+    if short and len(seen) < MIN_RUNS:
+        reason = f"{short} of the runs have no interval of their own"
+        more = replace(spread, more_runs=MIN_RUNS - len(seen))
+        return replace(merged, reason=reason), more
+    low, high = share_bounds(bad * n_eff / n, (bad + undecided) * n_eff / n, n_eff)
+    status = PASS if high < allowed else FAIL if low >= allowed else INCONCLUSIVE
+    reason, factor = _reason(status, low, high, allowed), None
+    share, possible = bad / n, (bad + undecided) / n
+    if status == INCONCLUSIVE and share < allowed <= possible:
+        reason = f"{undecided:,} of {n:,} cannot be told from the limit"
+    elif status == INCONCLUSIVE:
+        needed = samples_needed(possible if possible < allowed else share, allowed)
+        factor = None if needed is None else needed / n_eff
+    budget = (bad / n / allowed, low / allowed, high / allowed)
+    found = replace(merged, status=status, reason=reason, bound_low=low, bound_high=high)
+    found = replace(found, budget_used=budget[0], budget_low=budget[1], budget_high=budget[2])
+    return found, replace(spread, more_runs=_more(factor, len(seen)))
+
+
+def worth(seen: Sequence[ObjectiveResult]) -> float:
+    """Return how many independent events the runs' counts are worth together.
+
+    Below five runs, and for means, the sum of what each is worth. From five on each run is a cluster: the
+    design effect of how they differ, with a factor for so few (see `small_sample_factor`), never more than
+    that sum.
+    """
+    within = sum(one.n_eff or 0.0 for one in seen)
+    if len(seen) < MIN_RUNS or seen[0].bad is None:
+        return within
+    size = np.array([one.n for one in seen], dtype=np.float64)
+    bad = np.array([one.bad or 0 for one in seen], dtype=np.float64)
+    possible = bad + [one.undecided for one in seen]
+    deff = max(cluster_effect(counted, size, independent=True).deff for counted in (bad, possible))
+    return min(within, float(size.sum()) / deff * small_sample_factor(len(seen) - 1))
+
+
+def _split(seen: Sequence[ObjectiveResult], spread: Spread) -> Spread:
+    share = sum(one.bad or 0 for one in seen) / sum(one.n for one in seen)
+    within = mean(share * (1 - share) / one.n_eff if one.n_eff else math.inf for one in seen)
+    return _spread_of([(one.bad or 0) / one.n for one in seen], within, spread)
+
+
+def _spread_of(values: Sequence[float], within: float | None, spread: Spread) -> Spread:
+    """Take what runs vary by themselves from how they vary."""
+    if within is None or not math.isfinite(within):
+        return spread
+    between = math.sqrt(max(0.0, variance(values) - within)) if len(values) >= MIN_RUNS else None
+    return replace(spread, sd_within=math.sqrt(within), sd_between=between)
+
+
+def _values(
+    seen: Sequence[ObjectiveResult], spread: Spread, *, at_least: bool
+) -> tuple[ObjectiveResult, Spread]:
+    """Average the runs' own values, each run counting alike; `at_least` where more is better."""
+    own = [one.observed if one.observed_ok_only is None else one.observed_ok_only for one in seen]
+    values = [value for value in own if value is not None]
+    errors = [batch_means_error(one.bound_low, one.bound_high) for one in seen]
+    known = [error for error in errors if error is not None]
+    merged = _merged(seen)
+    if len(values) < len(seen):
+        return replace(merged, status=INCONCLUSIVE, reason="not every run has a value"), spread
+    if len(known) == len(seen):
+        spread = _spread_of(values, mean(error**2 for error in known), spread)
+    if len(seen) < MIN_RUNS and len(known) < len(seen):
+        reason = f"{len(seen) - len(known)} of the runs have no interval of their own"
+        more = replace(spread, more_runs=MIN_RUNS - len(seen))
+        return replace(merged, status=INCONCLUSIVE, reason=reason), more
+    low, high = runs_bounds(values) if len(seen) >= MIN_RUNS else sum_bounds(values, known)
+    limit, middle = merged.limit, mean(values)
+    above, below = low >= limit, high < limit
+    status = INCONCLUSIVE if not (above or below) else PASS if above == at_least else FAIL
+    reason, factor = f"mean between {low:.4g} and {high:.4g} {merged.unit}", None
+    if status == INCONCLUSIVE and middle != limit:
+        factor = (((high if middle < limit else low) - middle) / (limit - middle)) ** 2
+    if status == PASS and (merged.undecided or math.inf in (one.observed for one in seen)):
+        status = INCONCLUSIVE
+        reason = "some requests have no value, so there is no mean: use a percentile"
+    found = replace(merged, status=status, reason=reason, bound_low=low, bound_high=high)
+    return found, replace(spread, more_runs=_more(factor, len(seen)))
+
+
+def _merged(seen: Sequence[ObjectiveResult]) -> ObjectiveResult:
+    """Return the runs' sums and what they observed together, without a judgement."""
+    first, n = seen[0], sum(one.n for one in seen)
+    everyone = [one.observed for one in seen if one.observed is not None]
+    ok_only = [one.observed_ok_only for one in seen if one.observed_ok_only is not None]
+    middle = mean if first.bad is None else median
+    observed = middle(everyone) if everyone else None
+    resolution = max((one.resolution for one in seen if one.resolution is not None), default=None)
+    if first.unit == "share" and everyone:
+        observed, resolution = sum(one.n * (one.observed or 0.0) for one in seen) / n, 1 / n
+    return replace(
+        first,
+        status=INCONCLUSIVE,
+        reason="",
+        observed=observed,
+        observed_ok_only=middle(ok_only) if ok_only else None,
+        margin=None if observed is None else observed / first.limit,
+        n=n,
+        bad=None if first.bad is None else sum(one.bad or 0 for one in seen),
+        undecided=sum(one.undecided for one in seen),
+        n_eff=worth(seen),
+        bound_low=None,
+        bound_high=None,
+        resolution=resolution,
+        more_requests=None,
+        more_minutes=None,
+        budget_used=None,
+        budget_low=None,
+        budget_high=None,
+        budget_lasts_h=None,
+    )
+
+
+def _reason(status: str, low: float, high: float, allowed: float) -> str:
+    bounds = {
+        PASS: f"at most {percent(high)}",
+        FAIL: f"at least {percent(low)}",
+        INCONCLUSIVE: f"between {percent(low)} and {percent(high)}",
+    }
+    return f"{bounds[status]} bad, {percent(allowed)} allowed"
+
+
+def _more(factor: float | None, runs: int) -> int | None:
+    """Return the replications that are missing where there must be `factor` times as many."""
+    return None if factor is None or factor <= 1 else math.ceil((factor - 1) * runs)

@@ -1,0 +1,91 @@
+"""How often the judge's own intervals cover a truth that is known: counted and printed."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.histogram import Histogram
+from analysis.objective import ObjectiveResult
+from analysis.pooling import pooled
+from analysis.samples import Gaps, Tally, gap_tally, share_tally
+from analysis.sla import Limit
+from analysis.statistics import BATCH_TAU, BATCHES, autocorrelation_time, mean_bounds, share_bounds
+from tests.statistics.results import averaged, counted
+
+FloatArray = NDArray[np.float64]
+
+Bounds = tuple[float, float] | None
+"""Lower and upper; None where the interval is refused."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Shares of the bounds that were given: with the truth below the upper one, and above the lower one."""
+
+    upper: float
+    lower: float
+    given: float  # share of all that were asked for
+
+
+def covered(what: str, found: Sequence[Bounds], truth: float) -> Coverage:
+    """Count, and print a line; the nominal coverage of each side is 95 %."""
+    bounds = [one for one in found if one is not None]
+    count = max(1, len(bounds))
+    upper = sum(high >= truth for _, high in bounds) / count
+    lower = sum(low <= truth for low, _ in bounds) / count
+    given = len(bounds) / len(found)
+    print(f"\n  {what:<62} upper {upper:6.1%}  lower {lower:6.1%}  given {given:4.0%}", end="")
+    return Coverage(upper, lower, given)
+
+
+def of_share(values: FloatArray, limit: float, allowed: float) -> ObjectiveResult:
+    """Judge a run by its values at or above the limit, as `judge_objective` does."""
+    bad = values >= limit
+    return of_tally(share_tally(bad, bad, [values], allowed), allowed)
+
+
+def of_gaps(gaps: Sequence[NDArray[np.int64]], limit_ns: int, allowed: float) -> ObjectiveResult:
+    """Judge a run by its gaps (ns), by second."""
+    seconds, whole = [], Histogram()
+    for found in gaps:
+        if len(found):
+            one = Histogram()
+            one.record(found.tolist())
+            whole.merge(one)
+            seconds.append((one, 0))
+    limit = Limit("itl", strict=True, limit_ns=limit_ns)
+    return of_tally(gap_tally(Gaps(tuple(seconds), whole, 0), limit, allowed), allowed)
+
+
+def of_tally(tally: Tally, allowed: float) -> ObjectiveResult:
+    worth = tally.n_eff / tally.n
+    bounds: Bounds = None
+    if not tally.refusal:
+        bounds = share_bounds(tally.bad * worth, (tally.bad + tally.undecided) * worth, tally.n_eff)
+    figures = {"n": tally.n, "bad": tally.bad, "undecided": tally.undecided, "n_eff": tally.n_eff}
+    return counted(allowed=allowed, bounds=bounds or (None, None), **figures)
+
+
+def of_mean(values: FloatArray) -> ObjectiveResult:
+    """Judge a run by its mean."""
+    independent = len(values) / autocorrelation_time(values)
+    enough = independent >= BATCHES * BATCH_TAU
+    bounds = mean_bounds(values, np.ones(len(values))) if enough else (None, None)
+    return averaged(float(values.mean()), n=len(values), n_eff=independent, bounds=bounds)
+
+
+def bounds_of(result: ObjectiveResult) -> Bounds:
+    if result.bound_low is None or result.bound_high is None:
+        return None
+    return result.bound_low, result.bound_high
+
+
+def together(results: Iterable[ObjectiveResult], runs: int) -> list[Bounds]:
+    """Return what each so many runs say together."""
+    source, found = iter(results), []
+    while group := list(islice(source, runs)):
+        found.append(bounds_of(pooled(group)[0]))
+    return found

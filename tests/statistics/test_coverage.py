@@ -1,0 +1,161 @@
+"""Coverage of every interval that is printed, on queues whose truth is known.
+
+    pytest tests/statistics/test_coverage.py -s             a few figures
+    pytest tests/statistics/test_coverage.py -s -m slow     the table
+
+Nominal are 95 % for each side. An upper bound that covers less often would let a bad server PASS, a lower one
+would FAIL a good one. What is asserted is 93 % less three standard errors of the simulation.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from analysis.objective import ObjectiveResult
+from analysis.statistics import share_bounds
+from tests.statistics.coverage import (
+    Bounds,
+    bounds_of,
+    covered,
+    of_gaps,
+    of_mean,
+    of_share,
+    together,
+)
+from tests.statistics.queues import Batching, batching, mm1, mm1_quantile
+
+SINGLE = [(0.5, 1500), (0.5, 4000), (0.8, 8000), (0.8, 20_000), (0.9, 40_000)]
+POOLED = [(0.5, 300, 5), (0.5, 1500, 5), (0.8, 1500, 5), (0.8, 4000, 5), (0.8, 4000, 10), (0.9, 8000, 5)]
+
+
+def least(bounds: Sequence[Bounds]) -> float:
+    count = max(1, sum(one is not None for one in bounds))
+    return 0.93 - 3 * float(np.sqrt(0.93 * 0.07 / count))
+
+
+def check(what: str, bounds: Sequence[Bounds], truth: float) -> None:
+    """Print what is covered; refused intervals count, too: they let nothing pass and nothing fail.
+
+    Among given ones alone, a run is the likelier to be given an interval the luckier it was, so that near the
+    least number of independent requests the bounds that were given cover less often than all.
+    """
+    found = covered(what, bounds, truth)
+    assert 1 - found.given * (1 - found.upper) >= least(bounds)
+    assert 1 - found.given * (1 - found.lower) >= least(bounds)
+
+
+def shares(rho: float, n: int, runs: int, allowed: float) -> list[ObjectiveResult]:
+    limit, rng = mm1_quantile(rho, 1 - allowed), np.random.default_rng(1)
+    return [of_share(values, limit, allowed) for values in mm1(rho, n, runs, rng)]
+
+
+def means(rho: float, n: int, runs: int) -> list[ObjectiveResult]:
+    return [of_mean(values) for values in mm1(rho, n, runs, np.random.default_rng(2))]
+
+
+def test_shares_of_single_runs() -> None:
+    check("M/M/1 rho 0.5, 1,500 requests, p95", each(shares(0.5, 1500, 200, 0.05)), 0.05)
+    check("M/M/1 rho 0.5, 1,500 requests, p99", each(shares(0.5, 1500, 200, 0.01)), 0.01)
+
+
+def test_means_of_single_runs() -> None:
+    check("M/M/1 rho 0.5, 2,500 requests, mean", each(means(0.5, 2500, 200)), 2.0)
+
+
+def test_five_runs_together() -> None:
+    found = shares(0.8, 1500, 600, 0.05)
+    check("M/M/1 rho 0.8, 5 x 1,500 requests, p95", together(found, 5), 0.05)
+    check("M/M/1 rho 0.8, 5 x 1,500 requests, mean", together(means(0.8, 1500, 600), 5), 5.0)
+
+
+def test_runs_that_differ_are_no_more_requests() -> None:
+    truth, found, summed = differing(1500, 600)
+    check("M/M/1 rho 0.5, servers that differ by 20 %, 5 x 1,500, p95", together(found, 5), truth)
+    naive = covered("  the same, requests of all runs alike", summed, truth)
+    assert min(naive.upper, naive.lower) < 0.9
+
+
+def differing(n: int, runs: int) -> tuple[float, list[ObjectiveResult], list[Bounds]]:
+    """Return (truth, runs of a server that differs by 20 % from start to start, pools that ignore it)."""
+    rho, allowed, rng = 0.5, 0.05, np.random.default_rng(3)
+    limit = mm1_quantile(rho, 1 - allowed)
+    draws = np.exp(0.2 * np.random.default_rng(4).standard_normal(100_000))
+    truth = float(np.exp(-limit / draws * (1 - rho)).mean())
+    speed = np.exp(0.2 * rng.standard_normal(runs))
+    found = [
+        of_share(values * factor, limit, allowed)
+        for factor, values in zip(speed, mm1(rho, n, runs, rng), strict=True)
+    ]
+    summed: list[Bounds] = []
+    for group in (found[i : i + 5] for i in range(0, runs, 5)):
+        total, worth = sum(one.n for one in group), sum(one.n_eff or 0.0 for one in group)
+        bad = sum(one.bad or 0 for one in group) * worth / total
+        summed.append(share_bounds(bad, bad, worth))
+    return truth, found, summed
+
+
+def each(results: Sequence[ObjectiveResult]) -> list[Bounds]:
+    return [bounds_of(one) for one in results]
+
+
+def ttft(runs: Sequence[Batching], allowed: float) -> list[ObjectiveResult]:
+    """Judge by a limit that `allowed` of all runs' requests reach, which makes that the truth."""
+    limit = float(np.quantile(np.concatenate([run.ttft_ms for run in runs]), 1 - allowed))
+    return [of_share(run.ttft_ms, limit, allowed) for run in runs]
+
+
+def itl(runs: Sequence[Batching]) -> tuple[float, list[ObjectiveResult]]:
+    """Return (truth, results) for the gaps beyond the 99th percentile of all runs' gaps."""
+    pooled_gaps: NDArray[np.int64] = np.concatenate([second for run in runs for second in run.gaps_ns])
+    limit_ns = int(np.quantile(pooled_gaps, 0.99))
+    truth = float((pooled_gaps >= limit_ns).mean())
+    return truth, [of_gaps(run.gaps_ns, limit_ns, 0.01) for run in runs]
+
+
+def test_the_batching_server() -> None:
+    runs = [batching(30, 20, seed) for seed in range(40)]
+    check("batching, 40 % busy, 5 x 20 s, TTFT p95", together(ttft(runs, 0.05), 5), 0.05)
+    truth, gaps = itl(runs)
+    check("batching, 40 % busy, 20 s, gaps p99", each(gaps), truth)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("rho", "n"), SINGLE)
+def test_single_runs_in_full(rho: float, n: int) -> None:
+    runs = min(1000, 16_000_000 // n)
+    for allowed in (0.05, 0.01):
+        found = each(shares(rho, n, runs, allowed))
+        check(f"M/M/1 rho {rho}, {n:,} requests, p{100 - 100 * allowed:g}", found, allowed)
+    check(f"M/M/1 rho {rho}, {n:,} requests, mean", each(means(rho, n, runs)), 1 / (1 - rho))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("rho", "n", "runs"), POOLED)
+def test_pools_in_full(rho: float, n: int, runs: int) -> None:
+    groups = 400 if n < 4000 else 200
+    for allowed in (0.05, 0.01):
+        found = together(shares(rho, n, groups * runs, allowed), runs)
+        check(f"M/M/1 rho {rho}, {runs} x {n:,} requests, p{100 - 100 * allowed:g}", found, allowed)
+    found = together(means(rho, n, groups * runs), runs)
+    check(f"M/M/1 rho {rho}, {runs} x {n:,} requests, mean", found, 1 / (1 - rho))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("rate", "seconds"), [(30, 60), (50, 60)])
+def test_the_batching_server_in_full(rate: int, seconds: int) -> None:
+    runs = [batching(rate, seconds, seed) for seed in range(300)]
+    what = f"batching, {rate}/s, {seconds} s"
+    for allowed in (0.05, 0.01):
+        found = ttft(runs, allowed)
+        check(f"{what}, TTFT p{100 - 100 * allowed:g}", each(found), allowed)
+        check(f"5 x {what}, TTFT p{100 - 100 * allowed:g}", together(found, 5), allowed)
+    truth, gaps = itl(runs)
+    check(f"{what}, gaps p99", each(gaps), truth)
+    check(f"5 x {what}, gaps p99", together(gaps, 5), truth)
+    mean = float(np.mean(np.concatenate([run.ttft_ms for run in runs])))
+    check(f"{what}, TTFT mean", each([of_mean(run.ttft_ms) for run in runs]), mean)

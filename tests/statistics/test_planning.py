@@ -1,0 +1,141 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.blocks import paired_ratio
+from analysis.planning import (
+    POWER,
+    Earlier,
+    Supposed,
+    blocks_needed,
+    independent_needed,
+    need,
+    power,
+)
+from analysis.sla import parse_objective
+from analysis.statistics import share_bounds, small_sample_factor
+from tests.statistics.results import averaged, counted
+
+SUPPOSED = Supposed(rate_per_s=20, run_s=60, part=0.5, tau=10)
+P95 = parse_objective("ttft p95 < 100 ms")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([0.05, 0.01, 0.001]),
+    st.one_of(st.floats(0, 0.8), st.floats(1.3, 3.0)),
+)
+def test_what_is_planned_decides_in_80_of_100_cases(allowed: float, part: float) -> None:
+    n = independent_needed(part * allowed, allowed)
+    assert n is not None
+    bad = np.random.default_rng(1).binomial(n, part * allowed, 4000)
+    values, times = np.unique(bad, return_counts=True)
+    bounds = [share_bounds(int(value), int(value), n) for value in values]
+    decided = [upper < allowed if part < 1 else lower >= allowed for lower, upper in bounds]
+    share = float(times[decided].sum()) / 4000
+    assert share == pytest.approx(power(n, part * allowed, allowed), abs=0.025)
+    assert share > POWER - 0.025
+    assert power(n // 2, part * allowed, allowed) < POWER
+
+
+def test_no_number_tells_the_allowed_share_from_itself() -> None:
+    assert independent_needed(0.05, 0.05) is None
+    found = need(P95, replace(SUPPOSED, part=1.0), None)
+    assert (found.requests, found.runs) == (None, None)
+    assert "never told" in found.reason
+
+
+def test_a_run_that_sees_what_it_expects_is_no_plan() -> None:
+    # 299 requests without a late one show p99, but that there is none is only probable where none are late.
+    assert independent_needed(0.0, 0.01) == pytest.approx(299, rel=0.02)
+    halved = independent_needed(0.005, 0.01)
+    assert halved is not None
+    assert halved > 5 * 299
+
+
+def test_dependence_costs_requests_and_rate_saves_minutes() -> None:
+    one = need(P95, SUPPOSED, None)
+    slow = need(P95, replace(SUPPOSED, rate_per_s=10), None)
+    alike = need(P95, replace(SUPPOSED, tau=20), None)
+    assert one.requests is not None
+    assert one.minutes == pytest.approx(one.requests / 20 / 60)
+    assert (slow.requests, slow.minutes) == (one.requests, pytest.approx(2 * (one.minutes or 0)))
+    assert alike.requests == 2 * one.requests
+
+
+def test_an_interval_needs_a_hundred_independent_requests_whatever_decides() -> None:
+    found = need(parse_objective("ttft p50 < 100 ms"), SUPPOSED, None)
+    assert found.independent is not None
+    assert found.independent < 100
+    assert found.requests == 1000
+
+
+@pytest.mark.parametrize("tau", [1.0, 10.0, 100.0])
+def test_replications_make_up_for_being_few(tau: float) -> None:
+    found = need(P95, replace(SUPPOSED, tau=tau), None)
+    assert found.independent is not None
+    assert found.runs is not None
+    assert found.runs >= 5
+    each = 20 * 60 / tau
+    assert found.runs * each * small_sample_factor(found.runs - 1) >= found.independent
+    assert (
+        found.runs == 5 or (found.runs - 1) * each * small_sample_factor(found.runs - 2) < found.independent
+    )
+
+
+def test_an_earlier_run_tells_what_requests_are_worth() -> None:
+    earlier = Earlier(counted(n=2000, bad=30, n_eff=500.0), requests=2000)
+    found = need(P95, SUPPOSED, earlier)
+    assert found.requests == 4 * (found.independent or 0)
+
+
+def test_gaps_are_planned_by_the_events_that_a_request_brings() -> None:
+    objective = parse_objective("itl p99 < 20 ms")
+    gaps = counted("itl p99 < 20 ms", n=100_000, bad=300, n_eff=4000.0)
+    found = need(objective, SUPPOSED, Earlier(gaps, requests=2000))
+    assert found.requests == pytest.approx((found.independent or 0) / 2, abs=1)
+
+
+def test_a_mean_is_planned_from_an_earlier_run_only() -> None:
+    objective = parse_objective("ttft mean < 100 ms")
+    alone = need(objective, SUPPOSED, None)
+    assert (alone.independent, "earlier run" in alone.reason) == (None, True)
+    near, far = (
+        need(objective, SUPPOSED, Earlier(averaged(mean, n_eff=400.0, bounds=(mean - 2, mean + 2)), 1000))
+        for mean in (98.0, 90.0)
+    )
+    assert near.independent is not None
+    assert far.independent is not None
+    assert near.independent == pytest.approx(25 * far.independent, abs=30)
+    on = need(objective, SUPPOSED, Earlier(averaged(100.0, n_eff=400.0, bounds=(98, 102)), 1000))
+    assert "no number decides" in on.reason
+
+
+@pytest.mark.parametrize(("cv", "formula"), [(0.03, 6), (0.05, 16), (0.10, 63)])
+def test_paired_blocks_show_a_difference_as_often_as_planned(cv: float, formula: int) -> None:
+    # The formula is 2 (1.96 + 0.84)^2 (CV / 5 %)^2, which takes the scatter as known and ln 1.05 as 0.05.
+    blocks = blocks_needed(0.05, cv)
+    assert blocks is not None
+    assert formula <= blocks <= 1.06 * formula + 3
+    rng, runs = np.random.default_rng(8), 2000
+
+    def shown(count: int) -> float:
+        values = np.exp(cv * rng.standard_normal((runs, 2, count)))
+        values[:, 0] *= 1.05
+        p = [paired_ratio(candidate, baseline).p for candidate, baseline in values]
+        return sum(one is not None and one < 0.05 for one in p) / runs
+
+    found, short = shown(blocks), shown(max(2, blocks // 2))
+    print(
+        f"\nCV {cv:.0%}, 5 %: {blocks} blocks (formula {formula}), shown in {found:.1%} (half: {short:.1%})"
+    )
+    assert found > POWER - 0.03  # three standard errors
+    assert short < POWER
+
+
+@pytest.mark.parametrize(("cv", "blocks"), [(0.0005, 2), (5.0, None)])
+def test_blocks_at_the_ends(cv: float, blocks: int | None) -> None:
+    assert blocks_needed(0.05, cv) == blocks

@@ -1,0 +1,120 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.objective import ObjectiveResult
+from analysis.pooling import MIN_RUNS, pooled, worth
+from analysis.statistics import runs_bounds, share_bounds, small_sample_factor
+from tests.statistics.results import averaged, counted
+
+
+def runs(*bad: int, n: int = 1000, **figures: object) -> list[ObjectiveResult]:
+    given = {"bounds": (0.0, 0.1), **figures}
+    return [counted(n=n, bad=count, **given) for count in bad]
+
+
+def test_counts_are_summed_and_five_alike_pass_what_one_cannot_show() -> None:
+    two, _ = pooled(runs(42, 42))
+    found, spread = pooled(runs(42, 43, 41, 42, 42))
+    assert (found.n, found.bad, found.status) == (5000, 210, "PASS")
+    assert two.status == "INCONCLUSIVE"
+    assert found.n_eff == pytest.approx(5000 * small_sample_factor(4))
+    assert found.bound_high == pytest.approx(
+        share_bounds(*[210 * small_sample_factor(4)] * 2, found.n_eff)[1]
+    )
+    assert spread.sd_between == 0.0
+    assert spread.sd_within == pytest.approx(math.sqrt(0.042 * 0.958 / 1000))
+
+
+def test_runs_that_differ_are_worth_less_than_what_they_are_worth_alone() -> None:
+    found, spread = pooled(runs(0, 100, 0, 100, 0))
+    assert found.n_eff is not None
+    assert found.n_eff < 100
+    assert found.status == "INCONCLUSIVE"
+    sd_all = float(np.std([0.0, 0.1, 0.0, 0.1, 0.0], ddof=1))
+    assert spread.sd_between is not None
+    assert math.hypot(spread.sd_between, spread.sd_within or 0) == pytest.approx(sd_all)
+    assert spread.more_runs is not None
+    assert f"needs about {spread.more_runs:,} more runs" in found.reason
+
+
+@given(st.lists(st.integers(0, 50), min_size=2, max_size=12))
+def test_a_pool_is_never_worth_more_than_its_runs(bad: list[int]) -> None:
+    assert worth(runs(*bad, n_eff=200.0)) <= 200.0 * len(bad) + 1e-9
+
+
+def test_few_runs_are_summed_and_the_reason_says_what_nobody_knows() -> None:
+    found, spread = pooled(runs(10, 12, 80, n_eff=500.0))
+    assert found.n_eff == 1500.0
+    assert spread.sd_between is None
+    assert "3 runs: differences between runs cannot be judged" in found.reason
+
+
+def test_short_runs_need_to_be_five() -> None:
+    few, spread = pooled(runs(2, 3, 1, 2, n=400, n_eff=40.0, bounds=(None, None)))
+    assert (few.status, few.bound_high, spread.more_runs) == ("INCONCLUSIVE", None, 1)
+    assert "4 of the runs have no interval of their own" in few.reason
+    assert "needs about 1 more run like these" in few.reason
+    enough, _ = pooled(runs(2, 3, 1, 2, 0, n=400, n_eff=40.0, bounds=(None, None)))
+    assert enough.bound_high is not None
+
+
+def test_a_run_without_data_adds_nothing() -> None:
+    empty = counted(n=0, bad=None, n_eff=None, observed=None)
+    found, spread = pooled([*runs(10, 10), empty])
+    assert (found.n, found.observed) == (2000, 90.0)
+    assert spread.observed == (90.0, 90.0, None)
+    assert pooled([empty, empty])[0].reason == "no data"
+
+
+def test_a_share_is_that_of_all_requests_and_a_percentile_the_median() -> None:
+    shares = [
+        counted("error_rate < 1 %", n=n, bad=bad, unit="share", observed=bad / n, limit=0.01, bounds=(0, 1))
+        for n, bad in ((1000, 1), (3000, 9))
+    ]
+    found, _ = pooled(shares)
+    assert (found.observed, found.resolution) == (pytest.approx(0.0025), 1 / 4000)
+    times = [counted(n=1000, bad=1, observed=value, bounds=(0, 1)) for value in (80.0, 90.0, math.inf)]
+    assert pooled(times)[0].observed == 90.0
+
+
+def test_what_is_undecided_stays_undecided() -> None:
+    found, spread = pooled(runs(20, 20, undecided=100))
+    assert found.status == "INCONCLUSIVE"
+    assert "200 of 2,000 cannot be told from the limit" in found.reason
+    assert spread.more_runs is None
+
+
+def test_means_take_the_run_as_the_unit() -> None:
+    values = [90.0, 92.0, 88.0, 91.0, 89.0]
+    found, spread = pooled([averaged(value, bounds=(value - 1, value + 1)) for value in values])
+    assert (found.bound_low, found.bound_high) == pytest.approx(runs_bounds(values))
+    assert found.status == "PASS"
+    assert found.observed == 90.0
+    assert spread.sd_between is not None
+    assert spread.sd_between > (spread.sd_within or 0)
+
+
+def test_few_means_take_their_own_errors_together() -> None:
+    found, _ = pooled([averaged(value, bounds=(value - 3, value + 3)) for value in (90.0, 92.0)])
+    assert found.bound_low is not None
+    assert found.bound_high is not None
+    assert found.bound_high - found.bound_low == pytest.approx(6 / math.sqrt(2))
+    refused, spread = pooled([averaged(90.0, bounds=(87.0, 93.0)), averaged(90.0)])
+    assert (refused.status, spread.more_runs) == ("INCONCLUSIVE", MIN_RUNS - 2)
+
+
+def test_failures_forbid_that_a_mean_passes_and_nothing_forbids_that_it_fails() -> None:
+    failed = averaged(90.0, observed=math.inf)
+    assert pooled([averaged(90.0)] * 3 + [averaged(91.0), failed])[0].status == "INCONCLUSIVE"
+    late = [averaged(value) for value in (120.0, 121.0, 119.0, 122.0)]
+    assert pooled([*late, averaged(120.0, observed=math.inf)])[0].status == "FAIL"
+
+
+def test_a_rate_may_have_a_lower_limit() -> None:
+    rates = [averaged(value) for value in (120.0, 121.0, 119.0, 122.0, 120.0)]
+    assert pooled(rates, at_least=True)[0].status == "PASS"
+    assert pooled(rates)[0].status == "FAIL"
