@@ -151,7 +151,7 @@ def _charts(made: Figure, overview: Overview, top: float, bottom: float) -> None
     capacities, left, width = overview.capacities, LEFT + 0.03, 0.395
     top = _legend(made, overview, top)
     names_in = 0.14 * len(overview.at_decision()) + 0.38
-    high = (top - bottom - (0.95 + names_in) * inch) / 2
+    high = (top - bottom - (1.1 + names_in) * inch) / 2
     upper = top - 0.25 * inch - high
     made.text(RIGHT, upper - 0.42 * inch, KEY, fontsize=6.5, color=SOFT, ha="right", va="top")
     boxes: list[tuple[float, Callable[[Axes], None]]] = [
@@ -194,10 +194,10 @@ def _parts(ax: Axes, overview: Overview) -> None:
         side = verdict.server_side
         if side and side.window and side.window.ttft:
             bars.append((str(run.meta["experiment"]["server"]), stack(side.window.ttft)))
-    ax.set_title("Where the first token's time went (means), ms")
+    ax.set_title("What TTFT is made of (means), ms")
     if not bars:
         ax.axis("off")
-        ax.set_title("Where the first token's time went")
+        ax.set_title("What TTFT is made of")
         ax.text(0, 0.9, "The server told no times of its own.", transform=ax.transAxes, va="top", color=SOFT)
         return
     ends = np.zeros(len(bars))
@@ -219,7 +219,7 @@ def _parts(ax: Axes, overview: Overview) -> None:
     ax.set_yticks(
         range(len(bars)), [shortened(name, 8, room_in) for name, _ in bars], rotation=90, va="center"
     )
-    ax.set(ylim=(len(bars) - 0.4, -0.6), xlim=(0, float(ends.max()) * 1.02 or 1))
+    ax.set(ylim=(max(len(bars), 3) - 0.4, -0.6), xlim=(0, float(ends.max()) * 1.02 or 1))
     ax.tick_params(axis="y", length=0)
     ax.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.1), ncols=2, fontsize=7, borderaxespad=0)
 
