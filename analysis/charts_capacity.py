@@ -155,8 +155,11 @@ def _knees(ax: Axes, capacities: Sequence[Capacity], name: str) -> None:
             ax.annotate("knee", (capacity.knee, 0.0), xytext=(6, 3), fontsize=7, color=SOFT, **foot)
 
 
-def draw_goodput(ax: Axes, capacities: Sequence[Capacity]) -> None:
-    """Draw the rate of good requests by load with its bounds; in an open loop against all being good."""
+def draw_goodput(ax: Axes, capacities: Sequence[Capacity], *, planned: bool) -> None:
+    """Draw the rate of good requests by load with its bounds; in an open loop against all being good.
+
+    `planned` rings the figures that a plan stands on.
+    """
     highest = 0.0
     for capacity in capacities:
         color, line, marker = look(capacities, capacity.server)
@@ -189,7 +192,8 @@ def draw_goodput(ax: Axes, capacities: Sequence[Capacity]) -> None:
             ha="right",
         )
     _intervals(ax, capacities)
-    _used(ax, capacities)
+    if planned:
+        _used(ax, capacities)
     ax.set_title("Goodput by load, good requests/s")
 
 
@@ -209,7 +213,7 @@ def _collapse(ax: Axes, capacity: Capacity, color: str) -> None:
 
 def _used(ax: Axes, capacities: Sequence[Capacity]) -> None:
     """Ring the figure that the plan stands on."""
-    for capacity in capacities:
+    for row, capacity in enumerate(capacities):
         level = capacity.at_highest
         if level and level.goodput_low_per_s:
             at = (level.level, level.goodput_low_per_s)
@@ -217,7 +221,7 @@ def _used(ax: Axes, capacities: Sequence[Capacity]) -> None:
             ax.annotate(
                 f"plan: {number(at[1])}",
                 at,
-                xytext=(8, -11),
+                xytext=(8, -11 - 10 * row),
                 textcoords="offset points",
                 fontsize=7.5,
                 bbox=PAPER,

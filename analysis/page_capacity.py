@@ -182,7 +182,7 @@ def _charts(made: Figure, plan: CapacityPlan, top: float, bottom: float) -> None
     upper, lower = top - 0.018 - names - high, bottom + 0.03
     _legend(made, plan, top)
     draw_latency(made.add_axes((left, upper, width, high)), plan.capacities, "ttft")
-    draw_goodput(made.add_axes((RIGHT - width, upper, width, high)), plan.capacities)
+    draw_goodput(made.add_axes((RIGHT - width, upper, width, high)), plan.capacities, planned=True)
     if any(fleet.variants for fleet in plan.fleets):
         beside = 0.115 if len(plan.fleets) == 1 else 0.02 + 0.035 * len(plan.fleets)  # for the counts
         across = (LEFT + LABELS, lower, left + width - LEFT - LABELS - beside, high)
@@ -235,7 +235,7 @@ def chart_figures(plan: CapacityPlan, judged: Sequence[Judged]) -> dict[str, Fig
     with style():
         figure("capacity-ttft", lambda ax: draw_latency(ax, plan.capacities, "ttft"))
         figure("capacity-itl", lambda ax: draw_latency(ax, plan.capacities, "itl"))
-        figure("capacity-goodput", lambda ax: draw_goodput(ax, plan.capacities))
+        figure("capacity-goodput", lambda ax: draw_goodput(ax, plan.capacities, planned=True))
         if any(fleet.variants for fleet in plan.fleets):
             made["capacity-sensitivity"] = Figure(figsize=(7.0, 4.2))
             draw_sensitivity(made["capacity-sensitivity"].add_axes((0.38, 0.1, 0.42, 0.8)), plan)

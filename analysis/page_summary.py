@@ -156,7 +156,7 @@ def _charts(made: Figure, overview: Overview, top: float, bottom: float) -> None
     made.text(RIGHT, upper - 0.42 * inch, KEY, fontsize=6.5, color=SOFT, ha="right", va="top")
     boxes: list[tuple[float, Callable[[Axes], None]]] = [
         (left, lambda ax: draw_latency(ax, capacities, "ttft")),
-        (RIGHT - width, lambda ax: draw_goodput(ax, capacities)),
+        (RIGHT - width, lambda ax: draw_goodput(ax, capacities, planned=False)),
     ]
     for x, draw in boxes:
         draw(made.add_axes((x, upper, width, high)))
