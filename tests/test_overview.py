@@ -90,3 +90,13 @@ def test_one_server_alone_has_a_page_for_each_level(sweep: list[Judged], tmp_pat
     alone = [one for one in sweep if one[0].meta["experiment"]["server"] == "base"]
     written = write_experiment(overview(alone), None, None, tmp_path)
     assert len(PdfReader(written).pages) == 1 + 3
+
+
+@pytest.mark.parametrize(("quality", "pages"), [(None, 1), ({"awq": {"status": "PASS", "reasons": []}}, 3)])
+def test_two_runs_side_by_side_say_all_unless_there_is_quality_to_tell(
+    sweep: list[Judged], tmp_path: Path, quality: dict[str, Any] | None, pages: int
+) -> None:
+    pair = [one for one in sweep if one[0].meta["experiment"]["level"] == 4]
+    written = write_experiment(overview(pair), compare(pair), quality, tmp_path)
+    assert len(PdfReader(written).pages) == pages
+    assert (tmp_path / "comparison.json").exists()

@@ -301,18 +301,6 @@ def test_a_comparison_is_the_first_page_and_pairs_follow(
     assert {path.name for path in (tmp_path / "charts").iterdir()} == {"comparison.png"}
 
 
-def test_two_runs_keep_their_page_unless_there_is_quality_to_tell(
-    experiments: dict[str, list[Judged]], tmp_path: Path
-) -> None:
-    judged = experiments["one pair"]
-    comparison = compare(judged)
-    as_before = write_report(judged, tmp_path / "before").read_bytes()
-    assert write_comparison(comparison, judged, None, tmp_path / "now").read_bytes() == as_before
-    assert (tmp_path / "now" / "comparison.json").exists()
-    told = write_comparison(comparison, judged, QUALITY, tmp_path / "quality")
-    assert len(PdfReader(told).pages) == 2
-
-
 COMPARE = """
 import sys
 from pathlib import Path
