@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .histogram import tag_of
 from .objective import Evidence
 from .rundir import Run, window_intervals
 from .samples import Gaps, pooled_gaps, rank_quantile, request_sample
@@ -47,19 +46,22 @@ def summarise(run: Run, evidence: Evidence, *, percentiles: bool) -> tuple[Scena
 
 
 def _summarise(run: Run, evidence: Evidence, scenario: str, *, percentiles: bool) -> ScenarioSummary:
-    frame = evidence.frame[evidence.frame.scenario == scenario]
-    ok = frame[frame.outcome == "ok"]
+    chosen = evidence.frame.scenario == scenario
+    frame = (
+        evidence.frame if chosen.all() else evidence.frame[chosen]
+    )  # a million rows are not copied for nothing
+    ok = frame[["output_tokens", "chunks"]][frame.outcome == "ok"]
     counted = ok[ok.output_tokens.notna()]
     seconds = evidence.window_s
     chunks = int(counted.chunks.sum())
-    outcomes = frame.outcome[frame.outcome != "ok"].value_counts().sort_index()
+    outcomes = frame.outcome[frame.outcome != "ok"].astype("str").value_counts().sort_index()
     latencies = {}
     if percentiles:
         for metric in REQUEST_METRICS:
             sample = request_sample(frame, metric)
             latencies[metric] = _of_values(sample.worst(), sample.of_ok())
-        intervals = [one for one in window_intervals(run, "itl") if one.scenario == tag_of(scenario)]
-        latencies["itl"] = _of_gaps(pooled_gaps(intervals, frame, evidence.whole_s))
+        own = window_intervals(run, "itl").of(scenario)
+        latencies["itl"] = _of_gaps(pooled_gaps(own, frame, evidence.whole_s))
     return ScenarioSummary(
         scenario=scenario,
         n=len(frame),
@@ -86,7 +88,7 @@ def _of_values(worst: FloatArray, ok: FloatArray) -> Percentiles:
 
 
 def _of_gaps(gaps: Gaps) -> Percentiles:
-    finite = Gaps(gaps.seconds, gaps.pooled, 0)
+    finite = gaps.finite()
 
     def table(of: Gaps) -> dict[str, float | None]:
         found = {f"p{p:g}": of.quantile(p / 100) / 1e6 if _exists(of.n, p) else None for p in PERCENTILES}

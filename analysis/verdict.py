@@ -89,7 +89,7 @@ def _trends(run: Run, evidence: Evidence) -> tuple[Trend | None, Trend | None]:
         return None, None  # N users never have more than N requests in flight
     timeline = window_timeline(run)
     in_flight = trend(timeline.unix_s.to_numpy(), timeline.in_flight.to_numpy())
-    seen = evidence.frame[evidence.frame.first_ns.notna()]
+    seen = evidence.frame[["first_ns", "due_unix_ns"]].dropna()
     per_second = (seen.first_ns / 1e6).groupby(seen.due_unix_ns // 10**9).mean()
     return in_flight, trend(per_second.index.to_numpy(), per_second.to_numpy())
 

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tokenswarm import EXIT_USAGE, TokenswarmError, gate, judging
+from tokenswarm import EXIT_USAGE, TokenswarmError, judging
 from tokenswarm.experiment import Experiment, schedule
 from tokenswarm.judging import Conclusion
 
@@ -51,5 +51,9 @@ def again(directory: Path, by: Path | None, *, report: bool) -> Conclusion:
     unasked: dict[str, str] = {}
     wanted = by or (runs[0] / judging.KEPT).exists()  # the default SLA's limits are asked for by nobody
     asked = wanted and sla.quality and len(servers) > 1
-    quality = gate.judge(directory / gate.FOLDER, servers, sla, unasked) if asked else {}
+    quality = {}
+    if asked:
+        from tokenswarm import gate  # noqa: PLC0415 - what asks servers costs a third of a verdict's start
+
+        quality = gate.judge(directory / gate.FOLDER, servers, sla, unasked)
     return judging.conclude(runs, sla, directory, quality=quality, unasked=unasked, missing=missing)
