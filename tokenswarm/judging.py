@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from analysis import compare, junit, report, rundir, sentences, verdict
+from analysis import compare, junit, markdown, report, rundir, sentences, verdict
 from analysis import sla as slas
 from analysis.quality import QualityVerdict
 from analysis.reading import ComparisonError
@@ -88,6 +88,13 @@ class Conclusion(NamedTuple):
             "missing": self.missing,
         }
 
+    def to_markdown(self) -> str:
+        """Return the summary for a pull request."""
+        quality = {name: (one.status, one.reasons) for name, one in self.quality.items()}
+        quality |= {name: ("INCONCLUSIVE", (f"not judged: {why}",)) for name, why in self.unasked.items()}
+        whole = markdown.Whole(self.status, self.verdicts, self.said, quality, self.missing)
+        return markdown.markdown(whole)
+
 
 def conclude(  # noqa: PLR0913 - what was measured, asked and left out
     directories: list[Path],
@@ -129,9 +136,23 @@ def conclude(  # noqa: PLR0913 - what was measured, asked and left out
             report.write_report(judged, out)
         said = [] if _one_server(judged) else [f"not compared: {error}"]
     found = Conclusion(verdicts, said, comparison, quality, unasked, missing or [])
+    junit.write_junit_of_all(verdicts, _other_cases(found), out / "junit.xml")
     text = json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n"
     verdict.write_atomically(out / "verdict.json", text.encode("utf-8", "replace"))
     return found
+
+
+def _other_cases(found: Conclusion) -> list[junit.Case]:
+    """Return the tests of an experiment that no single run is judged by."""
+    cases = [
+        junit.Case(f"quality of {name}", one.status, "; ".join(one.reasons))
+        for name, one in found.quality.items()
+    ]
+    cases += [
+        junit.Case(f"quality of {name}", "INCONCLUSIVE", f"not judged: {why}")
+        for name, why in found.unasked.items()
+    ]
+    return cases + [junit.Case(name, "INCONCLUSIVE", "planned, and not measured") for name in found.missing]
 
 
 def _one_server(judged: list[tuple[rundir.Run, verdict.Verdict]]) -> bool:
