@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tokenswarm import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
+from tokenswarm.cli_history import history
 from tokenswarm.cli_serving import install, offline, quality, quantize, serve
 
 EXIT_HELP = """
@@ -24,6 +25,11 @@ out_option = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory for the results (default: out/<time>).",
+)
+markdown_option = click.option(
+    "--markdown",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help="Write a summary for a pull request into this file; - is stdout (the table then goes to stderr).",
 )
 run_argument = click.argument("run_dir", type=click.Path(path_type=Path))
 sla_option = click.option(
@@ -42,6 +48,7 @@ def cli() -> None:
     tokenswarm verdict RUN_DIR       judge a run again, by another SLA
     tokenswarm probe URL             ten quick requests: does it answer, and how fast
     tokenswarm calibrate             what this machine's instrument is worth
+    tokenswarm history add RUN_DIR   keep what was judged; history check: what changed over time
     tokenswarm install vllm          an engine, in an environment of its own
     tokenswarm quantize MODEL awq    make a checkpoint that is smaller or faster
     tokenswarm serve PROFILE         start a server: baseline, awq, int8, transformers, sim …
@@ -68,8 +75,16 @@ def demo(out: Path | None, *, machine: bool) -> None:
 @cli.command()
 @click.argument("experiment", type=click.Path(path_type=Path))
 @out_option
+@click.option(
+    "--budget-minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Cut the runs so that all fit into this time; what that cannot decide is INCONCLUSIVE, never PASS.",
+)
+@markdown_option
 @machine_option
-def run(experiment: Path, out: Path | None, *, machine: bool) -> None:
+def run(
+    experiment: Path, out: Path | None, *, budget_minutes: float | None, markdown: Path | None, machine: bool
+) -> None:
     """Measure the servers of an EXPERIMENT file under the same load, judge them, write report.pdf.
 
     The smallest file, everything else has a default:
@@ -83,18 +98,23 @@ def run(experiment: Path, out: Path | None, *, machine: bool) -> None:
     tokenswarm/demo.yaml is a longer one; tokenswarm/experiment.py lists every key. An API key comes from the
     environment: TOKENSWARM_API_KEY, OPENAI_API_KEY or VLLM_API_KEY (which a vLLM that we start inherits).
     """
-    _experiment(experiment, out, machine=machine)
+    _experiment(experiment, out, machine=machine, minutes=budget_minutes, markdown=markdown)
 
 
-def _experiment(path: Path, out: Path | None, *, machine: bool) -> None:
-    from tokenswarm import experiment, judging, running, tables  # noqa: PLC0415 - --help must not wait for them
+def _experiment(
+    path: Path, out: Path | None, *, machine: bool, minutes: float | None = None, markdown: Path | None = None
+) -> None:
+    from tokenswarm import budget, experiment, judging, running, tables  # noqa: PLC0415 - --help must not wait
 
+    console = tables.console(machine=_stdout_is_taken(markdown, machine=machine))
     plan = experiment.read(path)
+    if minutes is not None and (said := budget.cut(plan, minutes)):
+        console.print(said)
     sla = judging.experiment_sla(plan, path)
     out = out or Path("out") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     _refuse_to_overwrite(out, [run.name for run in experiment.schedule(plan)])
-    found = running.run(plan, path, sla, out, tables.console(machine=machine))
-    _conclude(found, out, machine=machine)
+    found = running.run(plan, path, sla, out, console)
+    _conclude(found, out, machine=machine, markdown=markdown)
 
 
 def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
@@ -108,8 +128,9 @@ def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
 @cli.command()
 @run_argument
 @sla_option
+@markdown_option
 @machine_option
-def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
+def verdict(run_dir: Path, sla: Path | None, *, markdown: Path | None, machine: bool) -> None:
     """Judge the run in RUN_DIR by an SLA; writes verdict.json and junit.xml beside it.
 
     RUN_DIR may also be an experiment's directory: then all of its runs, the comparison and the quality.
@@ -125,7 +146,8 @@ def verdict(run_dir: Path, sla: Path | None, *, machine: bool) -> None:
     """
     from tokenswarm import rejudging  # noqa: PLC0415 - as above
 
-    _conclude(rejudging.again(run_dir, sla, report=False), run_dir, machine=machine)
+    _stdout_is_taken(markdown, machine=machine)
+    _conclude(rejudging.again(run_dir, sla, report=False), run_dir, machine=machine, markdown=markdown)
 
 
 @cli.command()
@@ -205,13 +227,24 @@ def probe(url: str, *, machine: bool, insecure: bool, **asked: Any) -> None:
         sys.exit(EXIT_NOT_STARTED)
 
 
-def _conclude(found: Any, where: Path, *, machine: bool) -> None:
+def _stdout_is_taken(markdown: Path | None, *, machine: bool) -> bool:
+    """Say whether stdout is for something else than people; refuse two things at once."""
+    summary = markdown == Path("-")
+    if summary and machine:
+        raise click.UsageError("--markdown -: found --json, too, expected one of them on stdout")
+    return summary or machine
+
+
+def _conclude(found: Any, where: Path, *, machine: bool, markdown: Path | None = None) -> None:
     from tokenswarm import tables  # noqa: PLC0415 - as above
 
+    if markdown:
+        with click.open_file(str(markdown), "w", encoding="utf-8") as file:
+            file.write(found.to_markdown())
     if machine:
         click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
     else:
-        console = tables.console(machine=False)
+        console = tables.console(machine=_stdout_is_taken(markdown, machine=machine))
         tables.conclusion(found, console)
         console.print(f"Results: {where}", soft_wrap=True)
     sys.exit(found.exit_code)
@@ -222,6 +255,7 @@ cli.add_command(install)
 cli.add_command(quantize)
 cli.add_command(quality)
 cli.add_command(offline)
+cli.add_command(history)
 
 
 def main() -> None:
