@@ -17,7 +17,7 @@ from .histogram import Histogram
 from .objective import FAIL, PASS, ObjectiveResult, judge_whole
 from .reading import LATENCIES, Place, metrics, place
 from .rundir import Run
-from .samples import Gaps, rank_quantile
+from .samples import pooled_quantile, rank_quantile
 from .sla import POOLED_METRICS, Goodput, Latency, Limit, Sla
 from .statistics import BATCH_TAU, BATCHES, CONFIDENCE, mean_bounds, share_bounds
 from .verdict import INVALID, OVERSATURATED, SEVERITY, Verdict
@@ -302,8 +302,9 @@ def _value(evidences: Sequence[Evidence], metric: str) -> float | None:
         pooled = Histogram()
         for one in every:
             pooled.merge(one.pooled)
-        gaps = Gaps((), pooled, sum(one.failed for one in every))
-        return gaps.quantile(q) / 1e6 if pooled.count and round(gaps.n * (1 - q), 9) >= 1 else None
+        failed = sum(one.failed for one in every)
+        known = pooled.count and round((pooled.count + failed) * (1 - q), 9) >= 1
+        return pooled_quantile(pooled, failed, q) / 1e6 if known else None
     values = np.concatenate([evidence.sample(name).worst() for evidence in evidences])
     return rank_quantile(values, q) / 1e6 if round(len(values) * (1 - q), 9) >= 1 else None
 

@@ -236,10 +236,8 @@ def draw_itl(ax: Axes, judged: Sequence[Judged], names: Sequence[str]) -> None:
     """Draw the shares of the gaps by length, on two logarithmic axes; beyond the SLA's limit is hatched."""
     pooled = []
     for run, verdict in judged:
-        total = Histogram()
-        for interval in window_intervals(run, "itl") if verdict.status != OVERSATURATED else ():
-            total.merge(interval.histogram)
-        pooled.append(total)
+        saturated = verdict.status == OVERSATURATED
+        pooled.append(Histogram() if saturated else window_intervals(run, "itl").pooled())
     limits = _limits(judged, "itl")
     edges = gap_edges(pooled, [result.limit for result in limits])
     for (_, verdict), total, name, (color, line, _) in zip(judged, pooled, names, RUNS, strict=False):

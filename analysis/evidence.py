@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .histogram import Interval, tag_of
+from .intervals import IntervalLog
 from .rundir import Run, window, window_intervals
 from .samples import pooled_gaps, request_sample
 
@@ -46,11 +46,12 @@ class Evidence:
         self.cancelled = outcome == "cancelled"
         self.failed = (outcome != "ok") & ~self.cancelled
 
-    def _intervals(self, run: Run, metric: str, part: Part | None) -> list[Interval]:
+    def _intervals(self, run: Run, metric: str, part: Part | None) -> IntervalLog:
         """Return the window's intervals, of a part those whose whole second lies inside."""
-        found = window_intervals(run, metric)
-        tag = part.scenario and tag_of(part.scenario) if part else None
-        return [one for one in found if one.second in self.whole_s and tag in (None, one.scenario)]
+        log = window_intervals(run, metric)
+        if part and part.scenario is not None:
+            log = log.of(part.scenario)
+        return log.select((log.seconds >= self.whole_s.start) & (log.seconds < self.whole_s.stop))
 
 
 def _requests(run: Run, part: Part) -> pd.DataFrame:

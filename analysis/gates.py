@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .evidence import Evidence
-from .histogram import Histogram
+from .intervals import as_log
 from .rundir import Run, window_intervals, window_timeline
 from .samples import rank_quantile
 from .sla import POOLED_METRICS, Sla
@@ -86,7 +86,7 @@ def _accounting(run: Run) -> list[Gate]:
     accounts, rows = run.meta["accounting"], len(run.requests)
     records = accounts.get("records")
     gaps = int(run.requests.gaps.sum())
-    pooled = sum(interval.histogram.count for interval in run.logs.get("itl", ()))
+    pooled = int(as_log(run.logs.get("itl", ())).totals().sum())
     duplicates, foreign = accounts.get("duplicate_reports", 0), accounts.get("foreign_reports", 0)
     return [
         _gate(
@@ -120,8 +120,7 @@ def _lateness(run: Run, evidence: Evidence, sla: Sla) -> list[Gate]:
         # Only what counts from `due` is bent by a late start; connecting is the server's and the network's.
         tightest = min((limit.limit_ns for limit in limits if limit.metric in FROM_DUE), default=math.inf)
         limit_ns = max(1e6, min(5e6, tightest / 10))
-        sent = evidence.frame[evidence.frame.sent_ns.notna()]
-        lag = (sent.sent_ns - sent.connect_ns).to_numpy(dtype=np.float64)
+        lag = (evidence.frame.sent_ns - evidence.frame.connect_ns).dropna().to_numpy(dtype=np.float64)
         p99 = rank_quantile(lag, 0.99) if len(lag) else math.nan
         gates.append(_gate("dispatch lag p99", _ms(p99), _ms(limit_ns), ok=not p99 > limit_ns))
     coalesced, chunks = int(evidence.frame.coalesced.sum()), int(evidence.frame.chunks.sum())
@@ -161,9 +160,7 @@ def _lateness(run: Run, evidence: Evidence, sla: Sla) -> list[Gate]:
 
 def _read_lag_ns(run: Run) -> tuple[float, float]:
     """Return p50 and p99 of the delay from the kernel's receive time to our read, over the window."""
-    pooled = Histogram()
-    for interval in window_intervals(run, "lag"):
-        pooled.merge(interval.histogram)
+    pooled = window_intervals(run, "lag").pooled()
     if pooled.count:
         return pooled.quantile(0.5), pooled.quantile(0.99)
     instrument = run.meta["instrument"]
@@ -181,7 +178,8 @@ def _times(run: Run, evidence: Evidence) -> list[Gate]:
         else np.zeros((0, 1))
     )
     sustained = float(np.nanmax(windows.min(axis=1), initial=0.0))
-    ok = evidence.frame[(evidence.frame.outcome == "ok") & evidence.frame.output_tokens.notna()]
+    known = (evidence.frame.outcome == "ok") & evidence.frame.output_tokens.notna()
+    ok = evidence.frame[["output_tokens", "chunks"]][known]
     per_chunk = float(ok.output_tokens.sum() / max(1, ok.chunks.sum()))
     clock = str(run.meta.get("clock"))
     return [

@@ -15,6 +15,8 @@ from typing import IO, Any, NamedTuple
 
 from hdrh.histogram import HdrHistogram
 
+_LAST_S = 2**63 // 10**9  # whose nanoseconds still fit into 64 bits
+
 HIGHEST_NS = 24 * 3600 * 10**9
 """Largest value that the interval logs can hold: a day. `Histogram` itself has no upper limit."""
 
@@ -173,16 +175,29 @@ def write_interval(file: IO[str], interval: Interval) -> None:
     )
 
 
+def split_line(line: str) -> tuple[str, int, str]:
+    """Return an interval line's tag, its second, and its encoded histogram; raises ValueError."""
+    tag, _, rest = line.partition(",") if line.startswith("Tag=") else ("Tag=", "", line)
+    start, _length, _highest, payload = rest.strip().split(",", 3)
+    second = int(float(start))
+    if not 0 <= second < _LAST_S:
+        raise ValueError(f"found the second {second}")
+    return tag[4:], second, payload
+
+
+def not_an_interval(number: int, why: object) -> str:
+    """Return the words for a line that is no interval."""
+    return f"line {number}: not an HdrHistogram interval ({why})"
+
+
 def read_log(file: IO[str]) -> Iterator[Interval]:
     """Read an interval log; raises ValueError naming the line that is not one."""
     for number, line in enumerate(file, 1):
         if line.startswith(("#", '"')) or not line.strip():
             continue
-        tag, _, rest = line.partition(",") if line.startswith("Tag=") else ("Tag=", "", line)
         try:
-            start, _length, _highest, payload = rest.strip().split(",", 3)
+            tag, second, payload = split_line(line)
             histogram = Histogram.decode(payload)
-            second = int(float(start))
         except Exception as error:  # noqa: BLE001 - the codec raises a dozen kinds
-            raise ValueError(f"line {number}: not an HdrHistogram interval ({error})") from None
-        yield Interval(tag[4:], second, histogram)
+            raise ValueError(not_an_interval(number, error)) from None
+        yield Interval(tag, second, histogram)

@@ -392,10 +392,10 @@ def _mean_terms(evidence: Evidence, limit: Limit) -> tuple[np.ndarray, np.ndarra
             cancelled,
         )
     if limit.metric in POOLED_METRICS:
-        seconds = [histogram for histogram, _ in evidence.gaps(limit.metric).seconds if histogram.count]
-        sums = np.array([histogram.sum for histogram in seconds], dtype=float)
-        counts = np.array([histogram.count for histogram in seconds], dtype=float)
-        return sums, counts, int(evidence.failed.sum()), cancelled
+        gaps: Gaps = evidence.gaps(limit.metric)
+        counts = gaps.in_seconds(gaps.log.totals())
+        filled = counts > 0
+        return gaps.in_seconds(gaps.log.sums)[filled], counts[filled], int(evidence.failed.sum()), cancelled
     sample: Sample = evidence.sample(limit.metric)
     values = sample.of_ok()
     unknown = int((sample.defined & ok).sum()) - len(values)

@@ -63,8 +63,11 @@ class RequestRecord(NamedTuple):
     detail: str  # one line for a person; empty when ok
 
 
-_TEXT = {"worker", "scenario", "connection", "clock", "outcome", "detail"}
-_MAYBE = {"sent_ns", "first_ns", "visible_ns", "last_ns", "prompt_tokens", "output_tokens", "status"}
+TEXT = ("worker", "scenario", "connection", "clock", "outcome", "detail")
+"""Columns of text; all others hold whole numbers of 64 bits."""
+
+MAYBE = ("sent_ns", "first_ns", "visible_ns", "last_ns", "prompt_tokens", "output_tokens", "status")
+"""Numbers that may be missing."""
 
 
 class RecordError(ValueError):
@@ -93,13 +96,18 @@ def read_records(file: IO[str]) -> Iterator[RequestRecord]:
     expected = ["run", *RequestRecord._fields]
     if header != expected:
         raise RecordError(f"line 1: found columns {header}, expected {expected}")
+    yield from read_rows(file, reader.line_num)
+
+
+def read_rows(file: IO[str], lines: int) -> Iterator[RequestRecord]:
+    """Read the rows that follow the first `lines` lines of a file; otherwise as read_records."""
+    reader = csv.reader(file)
     pending: RecordError | None = None
-    rows = iter(reader)
     while True:
         try:
-            row = next(rows, None)
+            row = next(reader, None)
         except csv.Error as error:
-            raise RecordError(f"line {reader.line_num}: {error}") from None
+            raise RecordError(f"line {lines + reader.line_num}: {error}") from None
         if row is None:
             return
         if pending:
@@ -107,14 +115,14 @@ def read_records(file: IO[str]) -> Iterator[RequestRecord]:
         try:
             yield _parse(row)
         except ValueError as error:  # fatal unless it is the last line: a crash cuts only there
-            pending = RecordError(f"line {reader.line_num}: {error}")
+            pending = RecordError(f"line {lines + reader.line_num}: {error}")
 
 
 def _parse(row: list[str]) -> RequestRecord:
     if len(row) != len(RequestRecord._fields) + 1:
         raise ValueError(f"found {len(row)} cells, expected {len(RequestRecord._fields) + 1}")
     cells = zip(RequestRecord._fields, row[1:], strict=True)
-    record = RequestRecord(*(cell if name in _TEXT else _number(name, cell) for name, cell in cells))  # type: ignore[arg-type]
+    record = RequestRecord(*(cell if name in TEXT else _number(name, cell) for name, cell in cells))  # type: ignore[arg-type]
     if record.outcome not in OUTCOMES:
         raise ValueError(f"found the outcome {record.outcome!r}, expected one of {', '.join(OUTCOMES)}")
     return record
@@ -122,7 +130,10 @@ def _parse(row: list[str]) -> RequestRecord:
 
 def _number(name: str, cell: str) -> int | None:
     if cell:
-        return int(cell)
-    if name in _MAYBE:
+        number = int(cell)
+        if not -(2**63) <= number < 2**63:
+            raise ValueError(f"found {name} = {number}, expected a number of 64 bits")
+        return number
+    if name in MAYBE:
         return None
     raise ValueError(f"found no {name}, expected a whole number")

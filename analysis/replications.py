@@ -71,6 +71,11 @@ class Replications:
     spread: tuple[Spread, ...]
     output_tokens_per_s: float | None  # mean of the runs that count
 
+    @property
+    def name(self) -> str:
+        """The server, and the level that it was measured at."""
+        return self.server if self.level is None else f"{self.server} at {self.level:g}"
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; an infinite latency is the text "inf"."""
         return {"schema": SCHEMA, **{key: plain(value) for key, value in asdict(self).items()}}

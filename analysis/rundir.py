@@ -6,15 +6,18 @@ evidence, and the verdict will be INVALID with the reason in `Run.damage`.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from .histogram import Interval, read_log
-from .record import SCHEMA, RecordError, RequestRecord, read_records
+from . import intervals, table
+from .histogram import Interval
+from .intervals import IntervalLog
+from .record import SCHEMA, RecordError
 
 LOGS = ("itl", "itl_token", "lag")
 """Interval logs that are judged, as `<name>.hlog`; TTFT and E2E are exact in requests.csv."""
@@ -37,16 +40,6 @@ _NUMBERS = {
     "accounting": ("started", "records", "unaccounted", "missing_reports"),
     "workers": ("expected",),
 }
-_TEXT = ("worker", "scenario", "connection", "clock", "outcome", "detail")
-_MAYBE = (
-    "sent_ns",
-    "first_ns",
-    "visible_ns",
-    "last_ns",
-    "prompt_tokens",
-    "output_tokens",
-    "status",
-)
 
 
 class RunError(ValueError):
@@ -65,7 +58,7 @@ class Run:
     path: Path
     meta: Mapping[str, Any]
     requests: pd.DataFrame
-    logs: Mapping[str, tuple[Interval, ...]]
+    logs: Mapping[str, Sequence[Interval]]
     timeline: pd.DataFrame
     server_metrics: pd.DataFrame | None
     damage: tuple[str, ...]
@@ -122,19 +115,14 @@ def load(path: Path | str) -> Run:
 
 def window(run: Run) -> pd.DataFrame:
     """Return the requests that were due inside the window: start <= due < end, in due order."""
-    start, end = run.window_ns
-    due = run.requests.due_unix_ns
-    return run.requests[(due >= start) & (due < end)]
+    return run.requests.iloc[slice(*np.searchsorted(run.requests.due_unix_ns.to_numpy(), run.window_ns))]
 
 
-def window_intervals(run: Run, metric: str) -> list[Interval]:
+def window_intervals(run: Run, metric: str) -> IntervalLog:
     """Return the intervals of a log whose whole second lies inside the window."""
     start, end = run.window_ns
-    return [
-        interval
-        for interval in run.logs.get(metric, ())
-        if start <= interval.second * 10**9 and (interval.second + 1) * 10**9 <= end
-    ]
+    log = intervals.as_log(run.logs.get(metric, ()))
+    return log.select((start <= log.seconds * 10**9) & ((log.seconds + 1) * 10**9 <= end))
 
 
 def window_timeline(run: Run) -> pd.DataFrame:
@@ -186,8 +174,7 @@ def _check_ended(path: Path, meta: dict[str, Any]) -> None:
 
 def _read_requests(path: Path, damage: list[str]) -> pd.DataFrame:
     try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            records = list(read_records(file))
+        frame = table.read(path)
         cut = not _ends_with_newline(path)
     except FileNotFoundError:
         raise RunError(f"{path.parent}: found no requests.csv, expected one row per request") from None
@@ -195,13 +182,7 @@ def _read_requests(path: Path, damage: list[str]) -> pd.DataFrame:
         raise RunError(f"{path}: {error}") from None
     if cut:
         damage.append("the last line of requests.csv was cut off")
-    frame = pd.DataFrame(records, columns=list(RequestRecord._fields))
-    for column in frame.columns:
-        if column in _MAYBE:
-            frame[column] = frame[column].astype("float64")
-        elif column not in _TEXT:
-            frame[column] = frame[column].astype("int64")
-    return frame.sort_values(["due_unix_ns", "worker", "request"], kind="stable", ignore_index=True)
+    return frame
 
 
 def _ends_with_newline(path: Path) -> bool:
@@ -210,17 +191,16 @@ def _ends_with_newline(path: Path) -> bool:
         return file.read() == b"\n"
 
 
-def _read_log(path: Path, damage: list[str]) -> tuple[Interval, ...] | None:
+def _read_log(path: Path, damage: list[str]) -> IntervalLog | None:
     """Read an interval log, or as much of it as a crash left; None where there is none."""
-    intervals: list[Interval] = []
     try:
-        with path.open(encoding="utf-8") as file:
-            intervals.extend(read_log(file))
+        with path.open(encoding="utf-8", errors="replace") as file:
+            log, wrong = intervals.read(file)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        damage.append(f"{path.name}: {error}")
-    return tuple(intervals)
+    if wrong:
+        damage.append(f"{path.name}: {wrong}")
+    return log
 
 
 def _read_timeline(path: Path, damage: list[str]) -> pd.DataFrame:

@@ -6,15 +6,15 @@ undecided, from 0 to infinity. What is undecided is good in one bound and bad in
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from .histogram import Histogram, Interval, bin_low
+from .intervals import IntArray, IntervalLog, as_log
 from .sla import Limit
 from .statistics import (
     BATCH_TAU,
@@ -157,9 +157,8 @@ def share_tally(bad: BoolArray, possible: BoolArray, own: Sequence[FloatArray], 
     its like.
     """
     n = len(bad)
-    tau = max(
-        [autocorrelation_time(bad), autocorrelation_time(possible), *(_own_tau(v, allowed) for v in own)]
-    )
+    series = [bad] if np.array_equal(bad, possible) else [bad, possible]
+    tau = max([*map(autocorrelation_time, series), *(_own_tau(values, allowed) for values in own)])
     certain = int(bad.sum())
     independent = n / tau
     return Tally(
@@ -207,51 +206,69 @@ def _excess(values: FloatArray, share: float) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """Pooled gaps by second of due time; a failed request adds one infinite gap to its second."""
+    """Pooled gaps by second of due time; a failed request adds one infinite gap to its second.
 
-    seconds: tuple[tuple[Histogram, int], ...]  # (gaps, failed requests), in time order, none empty
+    `second_of` says to which of the seconds an interval of the log belongs; the seconds are in time order,
+    none is empty, and `failed_in` counts the failed requests of each.
+    """
+
+    log: IntervalLog
+    second_of: IntArray
+    failed_in: IntArray
     pooled: Histogram
-    failed: int
+
+    @property
+    def failed(self) -> int:
+        """All failed requests."""
+        return int(self.failed_in.sum())
 
     @property
     def n(self) -> int:
         """All gaps, the infinite ones included."""
         return self.pooled.count + self.failed
 
+    def finite(self) -> "Gaps":
+        """Return the same without the failed requests."""
+        return replace(self, failed_in=np.zeros_like(self.failed_in))
+
+    def in_seconds(self, of_intervals: IntArray) -> FloatArray:
+        """Return the sum for each second of what there is for each interval."""
+        sums: FloatArray = np.bincount(self.second_of, of_intervals, len(self.failed_in)).astype(np.float64)
+        return sums
+
     def quantile(self, q: float) -> float:
         """Return the value (ns) of rank ceil(q * n), infinite where failures reach that far down."""
-        rank = max(1, math.ceil(round(q * self.n, 6)))
-        return math.inf if rank > self.pooled.count else self.pooled.quantile(rank / self.pooled.count)
+        return pooled_quantile(self.pooled, self.failed, q)
+
+
+def pooled_quantile(pooled: Histogram, failed: int, q: float) -> float:
+    """Return the gap (ns) of rank ceil(q * n), where `failed` more gaps were infinite."""
+    rank = max(1, math.ceil(round(q * (pooled.count + failed), 6)))
+    return math.inf if rank > pooled.count else pooled.quantile(rank / pooled.count)
 
 
 def pooled_gaps(intervals: Sequence[Interval], frame: pd.DataFrame, whole_s: range) -> Gaps:
     """Gather the gaps of the window's whole seconds, over all scenarios."""
-    merged: dict[int, Histogram] = {}
-    for interval in intervals:
-        merged.setdefault(interval.second, Histogram()).merge(interval.histogram)
-    lost = (frame.due_unix_ns[~frame.outcome.isin(("ok", "cancelled"))] // 10**9).tolist()
-    failed = Counter(second for second in lost if second in whole_s)
-    pooled = Histogram()
-    for histogram in merged.values():
-        pooled.merge(histogram)
-    order = sorted(second for second in {*merged, *failed})
-    seconds = tuple((merged.get(second, Histogram()), failed[second]) for second in order)
-    return Gaps(seconds, pooled, sum(failed.values()))
+    log = as_log(intervals)
+    log = log.select(log.totals() > 0)
+    lost = frame.due_unix_ns[~frame.outcome.isin(("ok", "cancelled"))].to_numpy() // 10**9
+    lost = lost[(lost >= whole_s.start) & (lost < whole_s.stop)]
+    seconds, place = np.unique(np.concatenate((log.seconds, lost)), return_inverse=True)
+    failed_in = np.bincount(place[len(log) :], minlength=len(seconds))
+    return Gaps(log, place[: len(log)], failed_in, log.pooled())
 
 
 def gap_tally(gaps: Gaps, limit: Limit, allowed: float) -> Tally:
     """Count gaps beyond the limit; clusters are seconds, and a bin that straddles the limit is undecided."""
     at = limit.limit_ns if limit.strict else limit.limit_ns + 1
-    counted = [(*histogram.count_at_or_above(at), failed) for histogram, failed in gaps.seconds]
-    bad = np.array([certain + failed for certain, _, failed in counted], dtype=np.float64)
-    undecided = np.array([straddling for _, straddling, _ in counted], dtype=np.float64)
-    size = np.array([histogram.count + failed for histogram, failed in gaps.seconds], dtype=np.float64)
+    certain, straddling = gaps.log.count_at_or_above(at)
+    bad, undecided = gaps.in_seconds(certain) + gaps.failed_in, gaps.in_seconds(straddling)
+    size = gaps.in_seconds(gaps.log.totals()) + gaps.failed_in
     effects = [cluster_effect(bad, size), cluster_effect(bad + undecided, size)]
     own = gaps.quantile(1 - _own_share(gaps.n, allowed)) if gaps.n else math.inf
     if math.isfinite(own):
-        low = bin_low(int(own))
-        above = [histogram.count_at_or_above(low)[0] + failed for histogram, failed in gaps.seconds]
-        effects.append(cluster_effect(np.array(above, dtype=np.float64), size))
+        above, _ = gaps.log.count_at_or_above(bin_low(int(own)))
+        effects.append(cluster_effect(gaps.in_seconds(above) + gaps.failed_in, size))
     clusters = min(effect.clusters for effect in effects)
     deff = max(effect.deff for effect in effects)
     return Tally(

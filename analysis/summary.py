@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .evidence import Evidence
-from .histogram import tag_of
 from .rundir import Run, window_intervals
 from .samples import Gaps, pooled_gaps, rank_quantile, request_sample
 from .sla import REQUEST_METRICS
@@ -47,20 +46,23 @@ def summarise(run: Run, evidence: Evidence, *, percentiles: bool) -> tuple[Scena
 
 
 def _summarise(run: Run, evidence: Evidence, scenario: str, *, percentiles: bool) -> ScenarioSummary:
-    frame = evidence.frame[evidence.frame.scenario == scenario]
-    ok = frame[frame.outcome == "ok"]
+    chosen = evidence.frame.scenario == scenario
+    frame = (
+        evidence.frame if chosen.all() else evidence.frame[chosen]
+    )  # a million rows are not copied for nothing
+    ok = frame[["output_tokens", "chunks"]][frame.outcome == "ok"]
     counted = ok[ok.output_tokens.notna()]
     seconds = evidence.window_s
     chunks = int(counted.chunks.sum())
-    outcomes = frame.outcome[frame.outcome != "ok"].value_counts().sort_index()
+    outcomes = frame.outcome[frame.outcome != "ok"].astype("str").value_counts().sort_index()
     latencies = {}
     if percentiles:
         for metric in REQUEST_METRICS:
             sample = request_sample(frame[:0] if metric in run.unknown else frame, metric)
             latencies[metric] = _of_values(sample.worst(), sample.of_ok())
-        intervals = [one for one in window_intervals(run, "itl") if one.scenario == tag_of(scenario)]
+        own = window_intervals(run, "itl").of(scenario)
         seen = frame[:0] if "itl" in run.unknown else frame
-        latencies["itl"] = _of_gaps(pooled_gaps(intervals, seen, evidence.whole_s))
+        latencies["itl"] = _of_gaps(pooled_gaps(own, seen, evidence.whole_s))
     return ScenarioSummary(
         scenario=scenario,
         n=len(frame),
@@ -87,7 +89,7 @@ def _of_values(worst: FloatArray, ok: FloatArray) -> Percentiles:
 
 
 def _of_gaps(gaps: Gaps) -> Percentiles:
-    finite = Gaps(gaps.seconds, gaps.pooled, 0)
+    finite = gaps.finite()
 
     def table(of: Gaps) -> dict[str, float | None]:
         found = {f"p{p:g}": of.quantile(p / 100) / 1e6 if _exists(of.n, p) else None for p in PERCENTILES}

@@ -111,7 +111,7 @@ def by_second(run: Run, evidence: Evidence) -> pd.DataFrame | None:
     if run.meta["load"].get("loop") != "open":
         return None
     timeline = window_timeline(run)
-    seen = evidence.frame[evidence.frame.first_ns.notna()]
+    seen = evidence.frame[["first_ns", "due_unix_ns"]].dropna()
     ttft_ms = (seen.first_ns / 1e6).groupby(seen.due_unix_ns // 10**9).mean()
     return pd.DataFrame({"in_flight": timeline.set_index("unix_s").in_flight, "ttft_ms": ttft_ms})
 

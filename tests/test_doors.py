@@ -72,7 +72,7 @@ def test_the_rules_have_something_to_rule() -> None:
     for room in ROOMS:
         assert any(name(path).startswith(room) for path in FILES), room
     assert "locust" in {found.partition(".")[0] for found in imports(ROOT / "locustfiles/_users.py")}
-    assert "analysis.histogram.Histogram" in set(imports(ROOT / "analysis/gates.py"))
+    assert "analysis.histogram.Histogram" in set(imports(ROOT / "analysis/samples.py"))
 
 
 @pytest.mark.parametrize(

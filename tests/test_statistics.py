@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,8 +8,8 @@ from scipy.signal import lfilter
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from analysis.histogram import Histogram, bin_low
-from analysis.samples import Gaps, gap_tally, share_tally
+from analysis.histogram import Histogram, Interval, bin_low
+from analysis.samples import gap_tally, pooled_gaps, share_tally
 from analysis.sla import Limit
 from analysis.statistics import (
     autocorrelation_time,
@@ -179,13 +180,13 @@ def test_bounds_on_pooled_gaps_cover_the_truth_though_whole_seconds_stall_togeth
     good, bad, truth = 8_000_000, 30_000_000, 0.01
 
     def draw() -> tuple[float, float] | None:
-        gaps, pooled = [], Histogram()
+        intervals = []
         for stalled in rng.binomial(per_second, np.minimum(rng.gamma(1.0, truth, seconds), 1)):
             counts = [bin_low(good), per_second - int(stalled), bin_low(bad), int(stalled)]
             one = Histogram.from_plain([per_second, 0, good, bad, counts])
-            pooled.merge(one)
-            gaps.append((one, 0))
-        tally = gap_tally(Gaps(tuple(gaps), pooled, 0), limit, truth)
+            intervals.append(Interval("", len(intervals), one))
+        none_failed = pd.DataFrame({"due_unix_ns": [], "outcome": []}, dtype="int64")
+        tally = gap_tally(pooled_gaps(intervals, none_failed, range(seconds)), limit, truth)
         worth = tally.n_eff / tally.n
         return None if tally.refusal else share_bounds(tally.bad * worth, tally.bad * worth, tally.n_eff)
 

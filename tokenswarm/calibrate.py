@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import rundir
-from analysis.histogram import Histogram
+from analysis.intervals import as_log
 from tokenswarm import EXIT_NOT_STARTED, TokenswarmError
 from tokenswarm.experiment import Experiment, Load, Run, Server, Workload
 from tokenswarm.measuring import Up, locust_command
@@ -67,9 +67,7 @@ def _figures(run: rundir.Run, truth: dict[str, dict[str, Any]]) -> dict[str, Any
         for entry in truth.values()
         for before, after in zip(entry["sends"], entry["sends"][1:], strict=False)
     )
-    itl = Histogram()
-    for interval in run.logs["itl"]:
-        itl.merge(interval.histogram)
+    itl = as_log(run.logs["itl"]).pooled()
     busy = run.timeline[run.timeline.tokens > 0.9 * run.timeline.tokens.median()]
     cost_us = float((busy.cpu_share_max * 1e6 / busy.tokens).median())
     return {

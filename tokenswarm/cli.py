@@ -13,6 +13,7 @@ import click
 from tokenswarm import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
 from tokenswarm.cli_capacity import capacity
 from tokenswarm.cli_comparing import compare
+from tokenswarm.cli_history import history
 from tokenswarm.cli_importing import bring
 from tokenswarm.cli_plan import plan
 from tokenswarm.cli_serving import install, offline, quality, quantize, serve
@@ -28,6 +29,11 @@ out_option = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory for the results (default: out/<time>).",
+)
+markdown_option = click.option(
+    "--markdown",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help="Write a summary for a pull request into this file; - is stdout (the table then goes to stderr).",
 )
 run_argument = click.argument("run_dir", type=click.Path(path_type=Path))
 sla_option = click.option(
@@ -50,6 +56,7 @@ def cli() -> None:
     tokenswarm plan SLA --rate 20    how long to measure, and how often, to decide it
     tokenswarm probe URL             ten quick requests: does it answer, and how fast
     tokenswarm calibrate             what this machine's instrument is worth
+    tokenswarm history add RUN_DIR   keep what was judged; history check: what changed over time
     tokenswarm install vllm          an engine, in an environment of its own
     tokenswarm quantize MODEL awq    make a checkpoint that is smaller or faster
     tokenswarm serve PROFILE         start a server: baseline, awq, int8, transformers, sim …
@@ -81,8 +88,14 @@ def demo(out: Path | None, *, machine: bool) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Go on with the experiment in this directory: what is whole there is kept.",
 )
+@click.option(
+    "--budget-minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Cut the runs so that all fit into this time; what that cannot decide is INCONCLUSIVE, never PASS.",
+)
+@markdown_option
 @machine_option
-def run(experiment: Path, out: Path | None, resume: Path | None, *, machine: bool) -> None:
+def run(experiment: Path, out: Path | None, **asked: Any) -> None:
     """Measure the servers of an EXPERIMENT file under the same load, judge them, write report.pdf.
 
     The smallest file, everything else has a default:
@@ -99,22 +112,33 @@ def run(experiment: Path, out: Path | None, resume: Path | None, *, machine: boo
     With `search: {from: 1, to: 200}` in it, it looks for the highest load that each server bears within
     the SLA.
     """
-    _experiment(experiment, out, resume, machine=machine)
+    _experiment(experiment, out, **asked)
 
 
-def _experiment(path: Path, out: Path | None, resume: Path | None = None, *, machine: bool) -> None:
-    from tokenswarm import experiment, judging, running, tables  # noqa: PLC0415 - --help must not wait for them
+def _experiment(  # noqa: PLR0913 - the options of `run`
+    path: Path,
+    out: Path | None,
+    resume: Path | None = None,
+    *,
+    machine: bool,
+    budget_minutes: float | None = None,
+    markdown: Path | None = None,
+) -> None:
+    from tokenswarm import budget, experiment, judging, running, tables  # noqa: PLC0415 - --help must not wait
 
     if out and resume:
         raise TokenswarmError("found --out and --resume, expected one of them", EXIT_USAGE)
+    console = tables.console(machine=_stdout_is_taken(markdown, machine=machine))
     plan = experiment.read(path)
+    if budget_minutes is not None and (said := budget.cut(plan, budget_minutes)):
+        console.print(said)
     sla = judging.experiment_sla(plan, path)
     out = resume or out or Path("out") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     if not resume:
         _refuse_to_overwrite(out, [run.name for run in experiment.schedule(plan)])
     order = running.Order(plan, path, sla, out)
-    found = running.run(order, tables.console(machine=machine), resume=bool(resume))
-    _conclude(found, out, machine=machine, goes_on_with=order.goes_on_with())
+    found = running.run(order, console, resume=bool(resume))
+    _conclude(found, out, machine=machine, markdown=markdown, goes_on_with=order.goes_on_with())
 
 
 def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
@@ -130,8 +154,9 @@ def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
 @click.option(
     "--early-stopping", "early", is_flag=True, help="Also print what MLPerf's early-stopping test says."
 )
+@markdown_option
 @machine_option
-def verdict(run_dir: Path, sla: Path | None, *, early: bool, machine: bool) -> None:
+def verdict(run_dir: Path, sla: Path | None, *, early: bool, markdown: Path | None, machine: bool) -> None:
     """Judge the run in RUN_DIR by an SLA; writes verdict.json and junit.xml beside it.
 
     RUN_DIR may also be an experiment's directory: then all of its runs, replications together, the comparison
@@ -150,10 +175,11 @@ def verdict(run_dir: Path, sla: Path | None, *, early: bool, machine: bool) -> N
     """
     from tokenswarm import importing, rejudging, tables  # noqa: PLC0415 - as above
 
+    taken = _stdout_is_taken(markdown, machine=machine)
     found = importing.percentiles(run_dir, sla) or rejudging.again(run_dir, sla, report=False)
     if early:
-        tables.early_stopping(found, tables.console(machine=machine))
-    _conclude(found, run_dir, machine=machine)
+        tables.early_stopping(found, tables.console(machine=taken))
+    _conclude(found, run_dir, machine=machine, markdown=markdown)
 
 
 @cli.command()
@@ -234,13 +260,26 @@ def probe(url: str, *, machine: bool, insecure: bool, **asked: Any) -> None:
         sys.exit(EXIT_NOT_STARTED)
 
 
-def _conclude(found: Any, where: Path, *, machine: bool, goes_on_with: str = "") -> None:
+def _stdout_is_taken(markdown: Path | None, *, machine: bool) -> bool:
+    """Say whether stdout is for something else than people; refuse two things at once."""
+    summary = markdown == Path("-")
+    if summary and machine:
+        raise click.UsageError("--markdown -: found --json, too, expected one of them on stdout")
+    return summary or machine
+
+
+def _conclude(
+    found: Any, where: Path, *, machine: bool, markdown: Path | None = None, goes_on_with: str = ""
+) -> None:
     from tokenswarm import searching, tables, tables_search  # noqa: PLC0415 - as above
 
+    if markdown:
+        with click.open_file(str(markdown), "w", encoding="utf-8") as file:
+            file.write(found.to_markdown())
     if machine:
         click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
     else:
-        console = tables.console(machine=False)
+        console = tables.console(machine=_stdout_is_taken(markdown, machine=machine))
         show = tables_search.conclusion if isinstance(found, searching.Found) else tables.conclusion
         show(found, console)
         console.print(f"Results: {where}", soft_wrap=True)
@@ -258,6 +297,7 @@ cli.add_command(quantize)
 cli.add_command(quality)
 cli.add_command(offline)
 cli.add_command(capacity)
+cli.add_command(history)
 
 
 def main() -> None:

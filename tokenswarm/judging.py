@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from analysis import capacity, compare, junit, report, rundir, sentences, verdict
+from analysis import capacity, compare, junit, markdown, report, rundir, sentences, verdict
 from analysis import sla as slas
 from analysis.overview import Overview
 from analysis.quality import QualityVerdict
@@ -85,6 +85,11 @@ class Conclusion(NamedTuple):
         return min(found, key=verdict.SEVERITY.index)
 
     @property
+    def together(self) -> tuple[Replications, ...]:
+        """The verdicts on replications, where there are any; nothing where each run stands for itself."""
+        return self.replications if any(len(one.runs) > 1 for one in self.replications) else ()
+
+    @property
     def exit_code(self) -> int:
         """The exit code of the worst."""
         return verdict.EXIT_CODES[self.status]
@@ -104,6 +109,17 @@ class Conclusion(NamedTuple):
             "unasked": self.unasked,
             "missing": self.missing,
         }
+
+    def to_markdown(self) -> str:
+        """Return the summary for a pull request."""
+        quality = {name: (one.status, one.reasons) for name, one in self.quality.items()}
+        quality |= {name: ("INCONCLUSIVE", (f"not judged: {why}",)) for name, why in self.unasked.items()}
+        rows = [
+            markdown.Judgement(one.name, one.status, one.reasons, one.objectives)
+            for one in self.together or self.verdicts
+        ]
+        whole = markdown.Whole(self.status, rows, self.verdicts, self.said, quality, self.missing)
+        return markdown.markdown(whole)
 
 
 def conclude(  # noqa: PLR0913 - what was measured, asked and left out
@@ -144,6 +160,7 @@ def conclude(  # noqa: PLR0913 - what was measured, asked and left out
         said = [] if _one_server(judged) else [f"not compared: {error}"]
     _report(judged, by, together, comparison, plain, missing or [], out)
     found = Conclusion(verdicts, said, comparison, quality, unasked, missing or [], together)
+    junit.write_junit_of_all(verdicts, found.together, _other_cases(found), out / "junit.xml")
     text = json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n"
     verdict.write_atomically(out / "verdict.json", text.encode("utf-8", "replace"))
     return found
@@ -170,6 +187,19 @@ def _report(  # noqa: PLR0913, PLR0917 - all that is known of an experiment
     statuses = {name: str(one["status"]) for name, one in quality.items()}
     whole = Overview(judged, together, curves, statuses, missing)
     report.write_experiment(whole, comparison, quality or None, out)
+
+
+def _other_cases(found: Conclusion) -> list[junit.Case]:
+    """Return the tests of an experiment that no single run is judged by."""
+    cases = [
+        junit.Case(f"quality of {name}", one.status, "; ".join(one.reasons))
+        for name, one in found.quality.items()
+    ]
+    cases += [
+        junit.Case(f"quality of {name}", "INCONCLUSIVE", f"not judged: {why}")
+        for name, why in found.unasked.items()
+    ]
+    return cases + [junit.Case(name, "INCONCLUSIVE", "planned, and not measured") for name in found.missing]
 
 
 def _one_server(judged: list[tuple[rundir.Run, verdict.Verdict]]) -> bool:

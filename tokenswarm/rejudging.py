@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.verdict import write_atomically
-from tokenswarm import EXIT_USAGE, TokenswarmError, gate, judging, searching
+from tokenswarm import EXIT_USAGE, TokenswarmError, judging, searching
 from tokenswarm.experiment import Experiment, schedule
 from tokenswarm.judging import Conclusion
 from tokenswarm.resuming import PLAN, definition
@@ -56,5 +56,9 @@ def again(directory: Path, by: Path | None, *, report: bool) -> Conclusion | sea
     unasked: dict[str, str] = {}
     wanted = by or (runs[0] / judging.KEPT).exists()  # the default SLA's limits are asked for by nobody
     asked = wanted and sla.quality and len(servers) > 1
-    quality = gate.judge(directory / gate.FOLDER, servers, sla, unasked) if asked else {}
+    quality = {}
+    if asked:
+        from tokenswarm import gate  # noqa: PLC0415 - what asks servers costs a third of a verdict's start
+
+        quality = gate.judge(directory / gate.FOLDER, servers, sla, unasked)
     return judging.conclude(runs, sla, directory, quality=quality, unasked=unasked, missing=missing)

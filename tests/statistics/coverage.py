@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.histogram import Histogram
+from analysis.histogram import Histogram, Interval
 from analysis.objective import ObjectiveResult
 from analysis.pooling import pooled
-from analysis.samples import Gaps, Tally, gap_tally, share_tally
+from analysis.samples import Tally, gap_tally, pooled_gaps, share_tally
 from analysis.sla import Limit
 from analysis.statistics import BATCH_TAU, BATCHES, autocorrelation_time, mean_bounds, share_bounds
 from tests.statistics.results import averaged, counted
@@ -49,15 +50,16 @@ def of_share(values: FloatArray, limit: float, allowed: float) -> ObjectiveResul
 
 def of_gaps(gaps: Sequence[NDArray[np.int64]], limit_ns: int, allowed: float) -> ObjectiveResult:
     """Judge a run by its gaps (ns), by second."""
-    seconds, whole = [], Histogram()
-    for found in gaps:
+    intervals = []
+    for second, found in enumerate(gaps):
         if len(found):
             one = Histogram()
             one.record(found.tolist())
-            whole.merge(one)
-            seconds.append((one, 0))
+            intervals.append(Interval("", second, one))
+    none_failed = pd.DataFrame({"due_unix_ns": [], "outcome": []}, dtype="int64")
+    log = pooled_gaps(intervals, none_failed, range(len(gaps)))
     limit = Limit("itl", strict=True, limit_ns=limit_ns)
-    return of_tally(gap_tally(Gaps(tuple(seconds), whole, 0), limit, allowed), allowed)
+    return of_tally(gap_tally(log, limit, allowed), allowed)
 
 
 def of_tally(tally: Tally, allowed: float) -> ObjectiveResult:
