@@ -14,7 +14,9 @@ from .compare import Comparison, compare
 from .conditions import Difference, differences, is_declared
 from .effects import MARGIN
 from .reading import ComparisonError, margin_of
+from .replications import replications
 from .rundir import Run
+from .sla import Sla
 from .verdict import Verdict
 
 NATURAL = ("load.seed",)
@@ -51,7 +53,7 @@ class Side:
 
 
 def between(
-    sides: Sequence[Side], declared: Sequence[str] = (), margin: float | None = None
+    sides: Sequence[Side], sla: Sla, declared: Sequence[str] = (), margin: float | None = None
 ) -> tuple[Comparison, list[Judged]]:
     """Compare sides with the first of them; return the runs, too, placed as those of an experiment are.
 
@@ -67,7 +69,9 @@ def between(
         raise UndeclaredError(text, lines)
     placed = [one for side in sides for one in _placed(side, base)]
     found = margin if margin is not None else margin_of(base.judged[0][0], MARGIN)
-    return compare(placed, margin=found, declared=(*declared, *NATURAL)), placed
+    together = replications(placed, sla)
+    decided = {(one.server, one.level): one.status for one in together if one.level is not None}
+    return compare(placed, margin=found, declared=(*declared, *NATURAL), decided=decided), placed
 
 
 def _undeclared(base: Side, side: Side, declared: Sequence[str]) -> list[str]:

@@ -28,11 +28,14 @@ class Case(NamedTuple):
 
 def write_junit(verdict: Verdict, path: Path) -> Path:
     """Write a run's junit.xml: FAIL is a failure; INCONCLUSIVE, OVERSATURATED and INVALID are errors."""
-    return write_junit_of_all([verdict], [], [], path)
+    return write_junit_of_all([verdict], [], path)
 
 
 def write_junit_of_all(
-    verdicts: Sequence[Verdict], together: Sequence[Replications], others: Sequence[Case], path: Path
+    verdicts: Sequence[Verdict],
+    others: Sequence[Case],
+    path: Path,
+    together: Sequence[Replications] = (),
 ) -> Path:
     """Write an experiment's junit.xml: what it is judged by, run by run or, with replications, all together.
 

@@ -47,16 +47,22 @@ class Judgement:
 class Whole:
     """What came out of a run or an experiment: the whole's status, what it follows from, and what was said.
 
-    `verdicts` are those of the runs. `quality` has a status and reasons for each candidate; `missing` are
-    runs that were planned and not made.
+    `verdicts` are those of the runs, `together` those on replications, where there are any. `quality` has a
+    status and reasons for each candidate; `missing` are runs that were planned and not made.
     """
 
     status: str
-    judgements: Sequence[Judgement]
     verdicts: Sequence[Verdict]
     said: Sequence[str] = ()
     quality: Mapping[str, tuple[str, Sequence[str]]] | None = None
     missing: Sequence[str] = ()
+    together: Sequence[Judgement] = ()
+
+    @property
+    def judgements(self) -> Sequence[Judgement]:
+        """What the whole's status follows from: replications, or else each run."""
+        runs = [Judgement(one.name, one.status, one.reasons, one.objectives) for one in self.verdicts]
+        return self.together or runs
 
 
 def markdown(whole: Whole) -> str:

@@ -84,9 +84,9 @@ def _decision(made: Figure, overview: Overview, top: float) -> float:
 
 def _because(overview: Overview) -> str:
     """Return the first reason of the worst verdict."""
-    if overview.missing:
-        return f"not measured: {', '.join(overview.missing)}"
     worst = next((one for one in overview.together if one.status == overview.status), None)
+    if overview.missing and overview.status == INCONCLUSIVE:
+        return f"not measured: {', '.join(overview.missing)}"
     if worst is None or overview.status == PASS:
         return ""
     return f"{_name(overview, worst)}: {worst.reasons[0]}"

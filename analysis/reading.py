@@ -105,7 +105,8 @@ def metrics(verdicts: Sequence[Verdict]) -> tuple[tuple[str, ...], dict[str, flo
 
 def error_rate(verdict: Verdict) -> float | None:
     """Return the share of failed requests that the SLA allows; None where it does not say."""
-    found = (result.allowed for result in verdict.objectives if result.metric == "error_rate")
+    failures = ("error_rate", "error_budget")
+    found = (one.allowed for one in verdict.objectives if one.metric in failures and not one.scope)
     return next(found, None)
 
 

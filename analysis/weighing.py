@@ -75,10 +75,8 @@ def _sure(contrasts: Sequence[Contrast]) -> list[set[str]]:
 
 def _of_level(contrast: Contrast, comparison: Comparison, sure: set[str]) -> list[Finding]:
     saturated = {one.server for one in contrast.left_out if one.what == OVERSATURATED}
-    if saturated == {contrast.candidate}:
-        return [(FAIL, f"oversaturated, unlike {comparison.baseline}")]
-    if saturated:  # by what the baseline alone cannot hold a candidate is no worse
-        return [(INCONCLUSIVE, "both are oversaturated")] if contrast.candidate in saturated else []
+    if saturated:
+        return _of_saturated(contrast, comparison)
     if not contrast.effects:
         invalid = [f"{one.server}: {one.reason}" for one in contrast.left_out if one.what == INVALID]
         missing = (INCONCLUSIVE, "nothing to compare: the runs of one side are missing")
@@ -87,6 +85,18 @@ def _of_level(contrast: Contrast, comparison: Comparison, sure: set[str]) -> lis
     if not limited:
         return [(INCONCLUSIVE, "the SLA limits no percentile and no failures: nothing to weigh")]
     return [found for effect in limited for found in _of_effect(effect, contrast, comparison.margin, sure)]
+
+
+def _of_saturated(contrast: Contrast, comparison: Comparison) -> list[Finding]:
+    """Weigh a level at which a run was oversaturated by the verdicts over all runs: one alone may be chance."""
+    mine, its = (
+        comparison.status(name, contrast.level) for name in (contrast.candidate, comparison.baseline)
+    )
+    if mine == OVERSATURATED and its not in {OVERSATURATED, INVALID}:
+        return [(FAIL, f"oversaturated, unlike {comparison.baseline}")]
+    if its == OVERSATURATED and mine not in {OVERSATURATED, INVALID, ""}:
+        return []  # by what the baseline alone cannot hold a candidate is no worse
+    return [(INCONCLUSIVE, "some runs are oversaturated: nothing can be paired")]
 
 
 def _of_effect(effect: Effect, contrast: Contrast, margin: float, sure: set[str]) -> list[Finding]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pypdf import PdfReader
 
 from analysis import sla as slas
 from tests.experiments import experiment as written
@@ -131,7 +132,9 @@ def test_what_was_planned_and_is_missing_is_no_pass(tmp_path: Path) -> None:
     assert [one.status for one in found.verdicts] == ["PASS"]
     assert (found.status, found.exit_code, found.missing) == ("INCONCLUSIVE", 4, ["awq"])
     assert json.loads((tmp_path / "verdict.json").read_text())["missing"] == ["awq"]
-    assert not (tmp_path / "report.pdf").exists()
+    first = PdfReader(tmp_path / "report.pdf").pages[0].extract_text()
+    assert "INCONCLUSIVE" in first
+    assert "not measured: awq" in first
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"servers": 1, "runs": 2}'])

@@ -295,7 +295,9 @@ def test_a_pass_beyond_its_warning_says_so() -> None:
     base, candidate = server(0), server(0.3)
     kl = next(one for one in judge(base, candidate, LIMITS).measures if one.name == "kl")
     assert kl.high is not None
-    (limit,) = judge(base, candidate, [parse_quality(f"kl <= {kl.high * 2} warn {kl.value / 2}")]).limits
+    (limit,) = judge(
+        base, candidate, [parse_quality(f"kl <= {kl.high * 2:.9f} warn {kl.value / 2:.9f}")]
+    ).limits
     assert limit.status == "PASS"
     assert limit.warning.endswith(f"is beyond {kl.value / 2:.4g}")
 

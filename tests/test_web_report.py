@@ -87,7 +87,7 @@ def test_an_experiment_begins_with_the_comparison_in_words(
 ) -> None:
     runs = experiment(tmp_path, {"base": {}, "awq": {"ttft_ms": 90.0}}, levels=(10,), blocks=2)
     found = compare(runs)
-    page = Page(write_html(runs, tmp_path, found, quality).read_text())
+    page = Page(write_html(runs, tmp_path, None, found, quality).read_text())
     head, rest = paragraphs(found, quality)[0]
     assert f"{head}: {rest}" in page.words
     assert ("kl <= 0.05: 0.3" in page.words) == bool(quality)

@@ -70,7 +70,7 @@ def compare(asked: Asked) -> Compared:
     ]
     _check_names(asked.differs, sides)
     try:
-        comparison, placed = between.between(sides, asked.differs, asked.margin)
+        comparison, placed = between.between(sides, by, asked.differs, asked.margin)
     except between.UndeclaredError as error:
         raise TokenswarmError(f"{error} (--differs NAME declares one)", EXIT_REFUSED, error.lines) from None
     except ComparisonError as error:

@@ -41,7 +41,8 @@ def experiment_sla(plan: Experiment, path: Path) -> slas.Sla:
             found = slas.parse(_yaml(plan.sla), file)
         else:
             found = slas.load(file) if plan.sla else slas.default()
-        slas.refuse_unmeasured(found, file, scenarios(plan), plan.load.duration_s)
+        measured_s = plan.search.probe_s if plan.search else plan.load.duration_s
+        slas.refuse_unmeasured(found, file, scenarios(plan), measured_s)
     except slas.SlaError as error:
         raise TokenswarmError(str(error), EXIT_USAGE) from None
     return found
@@ -114,11 +115,10 @@ class Conclusion(NamedTuple):
         """Return the summary for a pull request."""
         quality = {name: (one.status, one.reasons) for name, one in self.quality.items()}
         quality |= {name: ("INCONCLUSIVE", (f"not judged: {why}",)) for name, why in self.unasked.items()}
-        rows = [
-            markdown.Judgement(one.name, one.status, one.reasons, one.objectives)
-            for one in self.together or self.verdicts
+        together = [
+            markdown.Judgement(one.name, one.status, one.reasons, one.objectives) for one in self.together
         ]
-        whole = markdown.Whole(self.status, rows, self.verdicts, self.said, quality, self.missing)
+        whole = markdown.Whole(self.status, self.verdicts, self.said, quality, self.missing, together)
         return markdown.markdown(whole)
 
 
@@ -160,7 +160,7 @@ def conclude(  # noqa: PLR0913 - what was measured, asked and left out
         said = [] if _one_server(judged) else [f"not compared: {error}"]
     _report(judged, by, together, comparison, plain, missing or [], out)
     found = Conclusion(verdicts, said, comparison, quality, unasked, missing or [], together)
-    junit.write_junit_of_all(verdicts, found.together, _other_cases(found), out / "junit.xml")
+    junit.write_junit_of_all(verdicts, _other_cases(found), out / "junit.xml", found.together)
     text = json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n"
     verdict.write_atomically(out / "verdict.json", text.encode("utf-8", "replace"))
     return found
@@ -183,7 +183,10 @@ def _report(  # noqa: PLR0913, PLR0917 - all that is known of an experiment
             report.write_report(judged, out)
         return
     decided = {(one.server, one.level): one.status for one in together if one.level is not None}
-    curves = capacity.measure(judged, by, decided)
+    try:
+        curves = capacity.measure(judged, by, decided)
+    except capacity.CapacityError:  # open and closed loops in one folder: each run has its own report
+        return
     statuses = {name: str(one["status"]) for name, one in quality.items()}
     whole = Overview(judged, together, curves, statuses, missing)
     report.write_experiment(whole, comparison, quality or None, out)
