@@ -13,6 +13,7 @@ from analysis.charts import Judged
 from analysis.compare import MISSING, Comparison, compare
 from analysis.effects import BETTER, EQUIVALENT, NO_DIFFERENCE, NO_RATIO, ONE_PAIR, WORSE, Effect
 from analysis.reading import ERRORS, TOKENS, ComparisonError
+from analysis.replications import replications
 from analysis.rundir import load
 from analysis.sentences import effect_of, sentences
 from analysis.sla import default, parse
@@ -566,3 +567,20 @@ def test_one_server_alone_is_not_compared_and_nobody_expects_it(tmp_path: Path) 
     found = judging.conclude([run.path for run, _ in judged], default(), tmp_path)
     assert (found.comparison, found.said) == (None, [])
     assert [one.name for one in found.verdicts] == ["alone-4-1", "alone-8-1"]
+
+
+def test_one_oversaturated_run_of_the_baseline_lets_no_slow_candidate_pass(tmp_path: Path) -> None:
+    judged = []
+    for block in range(1, 6):
+        rising = {"ttft_rise_ms": 3000.0, "in_flight_rise": 300.0} if block == 1 else {}
+        for server, knobs in (("base", rising), ("awq", {"ttft_ms": 90.0})):
+            own: dict[str, Any] = {"loop": "open", "seconds": 27, **knobs}
+            run = load(measured(tmp_path, server, baseline="base", level=25, block=block, **own))
+            judged.append((run, judge(run, default())))
+    assert [verdict.status for _, verdict in judged].count("OVERSATURATED") == 1
+    decided = {(one.server, one.level or 0.0): one.status for one in replications(judged, default())}
+    found = weigh(compare(judged, decided=decided), None)["awq"]
+    assert (found.status, found.reasons) == (
+        "INCONCLUSIVE",
+        ("some runs are oversaturated: nothing can be paired",),
+    )
