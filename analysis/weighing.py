@@ -88,10 +88,9 @@ def _of_level(contrast: Contrast, comparison: Comparison, sure: set[str]) -> lis
 
 
 def _of_saturated(contrast: Contrast, comparison: Comparison) -> list[Finding]:
-    """Weigh a level at which a run was oversaturated by the verdicts over all runs: one alone may be chance."""
-    mine, its = (
-        comparison.status(name, contrast.level) for name in (contrast.candidate, comparison.baseline)
-    )
+    """Weigh a level at which a run was oversaturated, by the verdicts over all runs: one may be chance."""
+    mine = comparison.status(contrast.candidate, contrast.level)
+    its = comparison.status(comparison.baseline, contrast.level)
     if mine == OVERSATURATED and its not in {OVERSATURATED, INVALID}:
         return [(FAIL, f"oversaturated, unlike {comparison.baseline}")]
     if its == OVERSATURATED and mine not in {OVERSATURATED, INVALID, ""}:

@@ -572,7 +572,7 @@ def test_one_server_alone_is_not_compared_and_nobody_expects_it(tmp_path: Path) 
 def test_one_oversaturated_run_of_the_baseline_lets_no_slow_candidate_pass(tmp_path: Path) -> None:
     judged = []
     for block in range(1, 6):
-        rising = {"ttft_rise_ms": 3000.0, "in_flight_rise": 300.0} if block == 1 else {}
+        rising = {"ttft_rise_ms": 90.0, "in_flight_rise": 6.0} if block == 1 else {}
         for server, knobs in (("base", rising), ("awq", {"ttft_ms": 90.0})):
             own: dict[str, Any] = {"loop": "open", "seconds": 27, **knobs}
             run = load(measured(tmp_path, server, baseline="base", level=25, block=block, **own))
