@@ -262,7 +262,7 @@ def _provenance(made: Figure, comparison: Comparison, judged: Sequence[Judged]) 
         f"system {(first.meta.get('versions') or {}).get('system')}",
         f"tokenswarm {first.meta.get('tokenswarm')}",
         *_how_compared(comparison),
-        "verdict by load: the worst of its blocks",
+        "verdict by load: of all blocks together",
         f"no worse?: is anything that the SLA limits, or quality, worse than {comparison.baseline}'s",
     ]
     lines = wrapped("; ".join(words), 6.5, (RIGHT - LEFT) * A4_IN[0] * 0.95, 4)

@@ -5,7 +5,7 @@ by load, first tokens by percentile and where their time went, and the instrumen
 the page, from its bottom left.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -167,7 +167,11 @@ def _charts(made: Figure, overview: Overview, top: float, bottom: float) -> None
     ax = made.add_axes((left, lower, width, high))
     draw_ttft(ax, shown, names)
     ax.set_title(f"TTFT by percentile at {capacities[0].words(float(level))}, ms")
-    _parts(made.add_axes((RIGHT - width, lower, width, high)), overview)
+    bars, beside = _bars(overview), made.add_axes((RIGHT - width, lower, width, high))
+    if bars:
+        _parts(beside, bars)
+    else:
+        draw_latency(beside, capacities, "itl")
 
 
 def _legend(made: Figure, overview: Overview, top: float) -> float:
@@ -187,19 +191,19 @@ def _legend(made: Figure, overview: Overview, top: float) -> float:
     return float(top - 0.2 * inch)
 
 
-def _parts(ax: Axes, overview: Overview) -> None:
-    """Stack where the time to the first token went, a bar for each server at the level of the decision."""
-    bars: list[tuple[str, tuple[Part, ...]]] = []
+def _bars(overview: Overview) -> list[tuple[str, tuple[Part, ...]]]:
+    """Return where the time to the first token went, for each server that told, at the decision's level."""
+    bars = []
     for run, verdict in overview.at_decision():
         side = verdict.server_side
         if side and side.window and side.window.ttft:
             bars.append((str(run.meta["experiment"]["server"]), stack(side.window.ttft)))
+    return bars
+
+
+def _parts(ax: Axes, bars: Sequence[tuple[str, tuple[Part, ...]]]) -> None:
+    """Stack where the time to the first token went."""
     ax.set_title("What TTFT is made of (means), ms")
-    if not bars:
-        ax.axis("off")
-        ax.set_title("What TTFT is made of")
-        ax.text(0, 0.9, "The server told no times of its own.", transform=ax.transAxes, va="top", color=SOFT)
-        return
     ends = np.zeros(len(bars))
     for i, part in enumerate(bars[0][1]):
         widths = np.array([max(0.0, parts[i].ms) for _, parts in bars])
