@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.objective import Evidence
+from analysis.evidence import Evidence
 from analysis.rundir import load
 from analysis.sla import default
 from analysis.steady import Steady, mser5, steady
