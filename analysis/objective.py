@@ -70,6 +70,7 @@ class ObjectiveResult:
     )
     end_s: float | None = None
     stretches: int | None = None
+    unmeasured: bool = False  # the window ends before what is to be judged does: no PASS, whatever was seen
 
 
 class _Seen(NamedTuple):
@@ -148,7 +149,7 @@ def _result(
     if not tally.n:
         status, reason = INCONCLUSIVE, "no data"
     elif not evidence.timed:
-        status, reason = _untimed(tally, allowed)
+        status, reason = untimed(tally.bad, tally.n, allowed)
     elif tally.refusal:
         status, reason, factor = INCONCLUSIVE, tally.refusal, growth(tally, allowed, evidence.tests) or 1.0
         factor = max(factor, tally.needed / tally.independent)
@@ -164,7 +165,7 @@ def _result(
     low, high = (None if bound is None else bound / allowed for bound in bounds)
     period_h = objective.period_h if isinstance(objective, ErrorRate) else None
     if period_h and low is not None and high is not None:
-        reason += _lasting(period_h, low, high)
+        reason += lasting(period_h, low, high)
     missing = more(evidence, factor if status == INCONCLUSIVE else None)
     reason += missing.words
     limit = _limit(objective)
@@ -192,20 +193,20 @@ def _result(
         budget_used=used,
         budget_low=low,
         budget_high=high,
-        budget_lasts_h=None if period_h is None or used is None else period_h / used if used else math.inf,
+        budget_lasts_h=lasts_h(period_h, used),
     )
 
 
-def _untimed(tally: Tally, allowed: float) -> tuple[str, str]:
+def untimed(bad: int, n: int, allowed: float) -> tuple[str, str]:
     """Judge what nobody can give an interval: FAIL where even the least worth would show it, never PASS."""
-    n_eff = min(WORTH_UNKNOWN, tally.n)
-    bad = tally.bad * n_eff / tally.n
-    lower = share_bounds(bad, bad, n_eff)[0]
+    n_eff = min(WORTH_UNKNOWN, n)
+    worth = bad * n_eff / n
+    lower = share_bounds(worth, worth, n_eff)[0]
     if lower < allowed:
         return INCONCLUSIVE, UNTIMED
     return (
         FAIL,
-        f"at least {percent(lower)} bad, {percent(allowed)} allowed, were all {tally.n:,} worth {n_eff}",
+        f"at least {percent(lower)} bad, {percent(allowed)} allowed, were all {n:,} worth {n_eff}",
     )
 
 
@@ -228,7 +229,14 @@ def _reason(
     return words, factor
 
 
-def _lasting(period_h: float, low: float, high: float) -> str:
+def lasts_h(period_h: float | None, used: float | None) -> float | None:
+    """Return how long a budget lasts of which a whole period would use so much; infinite if unused."""
+    if period_h is None or used is None:
+        return None
+    return period_h / used if used else math.inf
+
+
+def lasting(period_h: float, low: float, high: float) -> str:
     """Say how long an error budget would last; `low` and `high` bound what of it a whole period would use."""
     at = f"; at this rate the budget of {_hours(period_h)}"
     if high <= 1:

@@ -51,7 +51,7 @@ def judge_objective(evidence: Evidence, objective: Objective) -> ObjectiveResult
     if asked > end and not nothing:  # what was not measured may be bad, and cannot mend what is
         status = FAIL if result.status == FAIL else INCONCLUSIVE
         reason = f"{result.reason}; the window ends after {_s(window_end - window_start):.4g} s"
-        result = replace(result, status=status, reason=reason)
+        result = replace(result, status=status, reason=reason, unmeasured=True)
     return replace(result, scope=_words(scope))
 
 
