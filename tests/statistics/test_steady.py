@@ -76,7 +76,7 @@ def test_slow_first_seconds_ask_for_a_longer_warm_up_and_stay_in_the_window(tmp_
     assert by_ttft is not None
     ttft_s = (frame.due_unix_ns.iloc[by_ttft[0]] - run.window_ns[0]) / 1e9
     assert 9.5 < ttft_s < 10.5  # 12 s less the warm-up, and requests come in fives, 30 a second
-    # Requests in flight, 60 seconds in fives of which two were slow, say so less finely; the later one counts.
+    # Requests in flight, 60 seconds in fives of which two were slow, say so less finely; the later counts.
     assert ttft_s <= found.start_s <= 30
     assert (found.start_s > ttft_s) == (found.by == "in flight")
     assert found.steady
