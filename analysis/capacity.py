@@ -14,10 +14,11 @@ import numpy as np
 
 from .evidence import Evidence
 from .histogram import Histogram
-from .objective import FAIL, PASS, ObjectiveResult, judge_whole
+from .objective import FAIL, PASS, ObjectiveResult
 from .reading import LATENCIES, Place, metrics, place
 from .rundir import Run
 from .samples import pooled_quantile, rank_quantile
+from .scopes import judge_whole
 from .sla import POOLED_METRICS, Goodput, Latency, Limit, Sla
 from .statistics import BATCH_TAU, BATCHES, CONFIDENCE, mean_bounds, share_bounds
 from .verdict import INVALID, OVERSATURATED, SEVERITY, Verdict

@@ -1,24 +1,20 @@
 """Judge one objective: observed value, bounds on the share of bad events, and a status with its reason."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
-from .evidence import Evidence, Part
+from .evidence import Evidence
 from .histogram import bin_high, bin_low
 from .more import growth, more
 from .rates import UNITS, served
 from .samples import Gaps, Sample, Tally, gap_tally, rank_quantile, refusal, share_tally
-from .several import failing_share, reach
-from .sla import POOLED_METRICS, ErrorRate, Goodput, Latency, Limit, Objective, Rate
+from .several import failing_share
+from .sla import ErrorRate, Goodput, Latency, Rate
 from .statistics import (
     BATCH_TAU,
     BATCHES,
     MIN_CLUSTERS,
-    autocorrelation_time,
-    mean_bounds,
     share_bounds,
 )
 
@@ -74,6 +70,7 @@ class ObjectiveResult:
     )
     end_s: float | None = None
     stretches: int | None = None
+    unmeasured: bool = False  # the window ends before what is to be judged does: no PASS, whatever was seen
 
 
 class _Seen(NamedTuple):
@@ -84,27 +81,8 @@ class _Seen(NamedTuple):
     resolution: float | None
 
 
-def judge_whole(evidence: Evidence, objective: Objective) -> ObjectiveResult:
-    """Judge one objective on all of the evidence, whatever its scope; see `analysis.scopes`."""
-    unknown = [name for name in _metrics(objective) if name in evidence.unknown]
-    return _not_known(evidence, objective, unknown) if unknown else _judge(evidence, objective)
-
-
-def _judge(evidence: Evidence, objective: Objective) -> ObjectiveResult:
-    if isinstance(objective, Rate):
-        return _judge_rate(evidence, objective)
-    if isinstance(objective, ErrorRate):
-        return _judge_error_rate(evidence, objective)
-    if isinstance(objective, Goodput):
-        return _judge_goodput(evidence, objective)
-    if objective.percentile is None:
-        return _judge_mean(evidence, objective)
-    if objective.limit.metric in POOLED_METRICS:
-        return _judge_gaps(evidence, objective, objective.percentile)
-    return _judge_requests(evidence, objective, objective.percentile)
-
-
-def _judge_requests(evidence: Evidence, objective: Latency, percentile: float) -> ObjectiveResult:
+def judge_requests(evidence: Evidence, objective: Latency, percentile: float) -> ObjectiveResult:
+    """Judge a percentile of the requests by how many of them lie beyond its limit."""
     limit = objective.limit
     sample: Sample = evidence.sample(limit.metric)
     bad, possible = sample.beyond(limit)
@@ -118,7 +96,8 @@ def _judge_requests(evidence: Evidence, objective: Latency, percentile: float) -
     return _result(evidence, objective, tally, seen)
 
 
-def _judge_gaps(evidence: Evidence, objective: Latency, percentile: float) -> ObjectiveResult:
+def judge_gaps(evidence: Evidence, objective: Latency, percentile: float) -> ObjectiveResult:
+    """Judge a percentile of the gaps by how many of them lie beyond its limit."""
     limit = objective.limit
     gaps: Gaps = evidence.gaps(limit.metric)
     q = percentile / 100
@@ -131,7 +110,8 @@ def _judge_gaps(evidence: Evidence, objective: Latency, percentile: float) -> Ob
     return _result(evidence, objective, gap_tally(gaps, limit, objective.allowed_share), seen)
 
 
-def _judge_error_rate(evidence: Evidence, objective: ErrorRate) -> ObjectiveResult:
+def judge_error_rate(evidence: Evidence, objective: ErrorRate) -> ObjectiveResult:
+    """Judge the share of requests that failed."""
     possible = evidence.failed | evidence.cancelled
     own = [evidence.sample("e2e").worst()]
     tally = share_tally(evidence.failed, possible, own, objective.allowed_share)
@@ -139,7 +119,8 @@ def _judge_error_rate(evidence: Evidence, objective: ErrorRate) -> ObjectiveResu
     return _result(evidence, objective, tally, seen)
 
 
-def _judge_goodput(evidence: Evidence, objective: Goodput) -> ObjectiveResult:
+def judge_goodput(evidence: Evidence, objective: Goodput) -> ObjectiveResult:
+    """Judge the share of requests within all limits at once."""
     bad, possible = evidence.failed.copy(), evidence.failed | evidence.cancelled
     own = []
     for limit in objective.limits:
@@ -168,7 +149,7 @@ def _result(
     if not tally.n:
         status, reason = INCONCLUSIVE, "no data"
     elif not evidence.timed:
-        status, reason = _untimed(tally, allowed)
+        status, reason = untimed(tally.bad, tally.n, allowed)
     elif tally.refusal:
         status, reason, factor = INCONCLUSIVE, tally.refusal, growth(tally, allowed, evidence.tests) or 1.0
         factor = max(factor, tally.needed / tally.independent)
@@ -184,7 +165,7 @@ def _result(
     low, high = (None if bound is None else bound / allowed for bound in bounds)
     period_h = objective.period_h if isinstance(objective, ErrorRate) else None
     if period_h and low is not None and high is not None:
-        reason += _lasting(period_h, low, high)
+        reason += lasting(period_h, low, high)
     missing = more(evidence, factor if status == INCONCLUSIVE else None)
     reason += missing.words
     limit = _limit(objective)
@@ -212,36 +193,21 @@ def _result(
         budget_used=used,
         budget_low=low,
         budget_high=high,
-        budget_lasts_h=None if period_h is None or used is None else period_h / used if used else math.inf,
+        budget_lasts_h=lasts_h(period_h, used),
     )
 
 
-def _untimed(tally: Tally, allowed: float) -> tuple[str, str]:
+def untimed(bad: int, n: int, allowed: float) -> tuple[str, str]:
     """Judge what nobody can give an interval: FAIL where even the least worth would show it, never PASS."""
-    n_eff = min(WORTH_UNKNOWN, tally.n)
-    bad = tally.bad * n_eff / tally.n
-    lower = share_bounds(bad, bad, n_eff)[0]
+    n_eff = min(WORTH_UNKNOWN, n)
+    worth = bad * n_eff / n
+    lower = share_bounds(worth, worth, n_eff)[0]
     if lower < allowed:
         return INCONCLUSIVE, UNTIMED
     return (
         FAIL,
-        f"at least {percent(lower)} bad, {percent(allowed)} allowed, were all {tally.n:,} worth {n_eff}",
+        f"at least {percent(lower)} bad, {percent(allowed)} allowed, were all {n:,} worth {n_eff}",
     )
-
-
-def _metrics(objective: Objective) -> tuple[str, ...]:
-    if isinstance(objective, Latency):
-        return (objective.limit.metric,)
-    if isinstance(objective, Rate):  # tokens, of which a file may know nothing
-        return (objective.metric,)
-    return tuple(limit.metric for limit in objective.limits) if isinstance(objective, Goodput) else ()
-
-
-def _not_known(evidence: Evidence, objective: Objective, names: list[str]) -> ObjectiveResult:
-    """Return the result on what the imported file says nothing of: no figure, whatever failed beside it."""
-    start, _ = evidence.window_ns
-    reason = f"not known: the imported file has no {' and no '.join(names)}"
-    return replace(_judge(evidence.part(Part(start, start)), objective), reason=reason)
 
 
 def _reason(
@@ -263,7 +229,14 @@ def _reason(
     return words, factor
 
 
-def _lasting(period_h: float, low: float, high: float) -> str:
+def lasts_h(period_h: float | None, used: float | None) -> float | None:
+    """Return how long a budget lasts of which a whole period would use so much; infinite if unused."""
+    if period_h is None or used is None:
+        return None
+    return period_h / used if used else math.inf
+
+
+def lasting(period_h: float, low: float, high: float) -> str:
     """Say how long an error budget would last; `low` and `high` bound what of it a whole period would use."""
     at = f"; at this rate the budget of {_hours(period_h)}"
     if high <= 1:
@@ -277,7 +250,7 @@ def _hours(hours: float) -> str:
     return f"{hours:.3g} h" if hours < 48 else f"{hours / 24:.3g} days"
 
 
-def _judge_rate(evidence: Evidence, objective: Rate) -> ObjectiveResult:
+def judge_rate(evidence: Evidence, objective: Rate) -> ObjectiveResult:
     """Judge a rate by batch means over the window."""
     unit, limit = UNITS[objective.metric], objective.limit
     low = high = observed = edge = factor = None
@@ -325,81 +298,6 @@ def _judge_rate(evidence: Evidence, objective: Rate) -> ObjectiveResult:
         more_minutes=missing.minutes,
         at_least=not objective.upper,
     )
-
-
-def _judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
-    """Judge a mean by batch means; failed requests have none, so one of them forbids a PASS."""
-    limit = objective.limit
-    total, count, failed, undecided = _mean_terms(evidence, limit)
-    limit_ms = limit.limit_ns / 1e6
-    n = int(count.sum())
-    mean = float(total.sum() / n) / 1e6 if n else None
-    independent = len(total) / autocorrelation_time(total / np.maximum(count, 1)) if n else 0.0
-    low = high = None
-    if not n:
-        status, reason = INCONCLUSIVE, "no data"
-    elif not evidence.timed:
-        status, reason, independent = INCONCLUSIVE, UNTIMED, math.inf
-    elif independent < NEEDED:
-        status, reason = INCONCLUSIVE, refusal(independent, "requests", NEEDED)
-    else:
-        low, high = (bound / 1e6 for bound in mean_bounds(total, count))
-        middle = (low + high) / 2
-        low = middle - (middle - low) * reach(BATCHES - 1, evidence.tests)
-        status = PASS if high < limit_ms else FAIL if low >= limit_ms else INCONCLUSIVE
-        reason = f"mean between {low:.4g} and {high:.4g} ms"
-        if status == PASS and failed + undecided:
-            status = INCONCLUSIVE
-            reason = f"{failed + undecided:,} requests have no value, so there is no mean: use a percentile"
-    factor = NEEDED / independent if n else None
-    missing = more(evidence, factor if status == INCONCLUSIVE else None)
-    reason += missing.words
-    observed = math.inf if failed and n else mean
-    return ObjectiveResult(
-        text=objective.text,
-        metric=limit.metric,
-        statistic="mean",
-        status=status,
-        reason=reason,
-        unit="ms",
-        observed=observed,
-        observed_ok_only=mean,
-        limit=limit_ms,
-        margin=None if observed is None else observed / limit_ms,
-        n=n + failed,
-        bad=None,
-        undecided=undecided,
-        n_eff=independent if n and evidence.timed else None,
-        bound_low=low,
-        bound_high=high,
-        allowed=limit_ms,
-        resolution=1e-6,
-        more_requests=missing.requests,
-        more_minutes=missing.minutes,
-    )
-
-
-def _mean_terms(evidence: Evidence, limit: Limit) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Return (sums in ns, counts) per ok request in due order, failed requests, undecided ones."""
-    ok = ~evidence.failed & ~evidence.cancelled
-    cancelled = int(evidence.cancelled.sum())
-    if limit.metric == "itl":  # exact, from the records; the histogram only knows bins
-        frame = evidence.frame[ok & (evidence.frame.gaps > 0)]
-        return (
-            frame.gap_sum_ns.to_numpy(float),
-            frame.gaps.to_numpy(float),
-            int(evidence.failed.sum()),
-            cancelled,
-        )
-    if limit.metric in POOLED_METRICS:
-        gaps: Gaps = evidence.gaps(limit.metric)
-        counts = gaps.in_seconds(gaps.log.totals())
-        filled = counts > 0
-        return gaps.in_seconds(gaps.log.sums)[filled], counts[filled], int(evidence.failed.sum()), cancelled
-    sample: Sample = evidence.sample(limit.metric)
-    values = sample.of_ok()
-    unknown = int((sample.defined & ok).sum()) - len(values)
-    return values, np.ones(len(values)), int((sample.defined & evidence.failed).sum()), unknown + cancelled
 
 
 def _metric(objective: Latency | ErrorRate | Goodput) -> str:

@@ -7,7 +7,7 @@ from statistics import mean, median, variance
 
 import numpy as np
 
-from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult, percent
+from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult, lasting, lasts_h, percent, untimed
 from .statistics import (
     CONFIDENCE,
     batch_means_error,
@@ -39,34 +39,52 @@ class Spread:
     more_runs: int | None  # replications that are missing, if they go on as they did
 
 
-def pooled(results: Sequence[ObjectiveResult]) -> tuple[ObjectiveResult, Spread]:
-    """Judge one objective by what each run found about it.
+def pooled(
+    results: Sequence[ObjectiveResult], period_h: float | None = None
+) -> tuple[ObjectiveResult, Spread]:
+    """Judge one objective by what each run found about it; `period_h` is that of an error budget.
 
     `observed` of a percentile is the median of the runs' own; a share is that of all their requests. An
     objective about every stretch of time has one stretch for each run, which is another one each time: there
-    the runs' verdicts are counted.
+    the runs' verdicts are counted. A run that measured nothing, or not all that is asked for, forbids a PASS.
     """
     first = results[0]
     spread = Spread(first.text, tuple(result.observed for result in results), None, None, None)
-    seen = [result for result in results if result.n]
+    seen = [result for result in results if _says_something(result)]
     if not seen:
-        return replace(first, status=INCONCLUSIVE, reason="no data"), spread
+        reasons = dict.fromkeys(result.reason for result in results if result.reason)
+        return replace(first, status=INCONCLUSIVE, reason="; ".join(reasons) or "no data"), spread
     if any(result.stretches for result in seen):
-        return _stretches(seen), spread
+        return _stretches(results), spread
     if any(result.bad is None for result in seen):
         found, spread = _values(seen, spread, at_least=first.at_least)
     else:
-        found, spread = _counts(seen, spread)
+        found, spread = _counts(seen, spread, period_h)
     if len(seen) < MIN_RUNS:
         few = f"{len(seen)} run{'s' if len(seen) > 1 else ''}: differences between runs cannot be judged"
         found = replace(found, reason=f"{found.reason} ({few})")
+    short = [result for result in results if result.unmeasured or not _says_something(result)]
+    if short:
+        return _incomplete(found, short, len(results)), replace(spread, more_runs=None)
     if found.status == INCONCLUSIVE and spread.more_runs:
         more = f"{spread.more_runs:,} more run{'s' if spread.more_runs > 1 else ''}"
         found = replace(found, reason=f"{found.reason}; needs about {more} like these")
     return found, spread
 
 
-def _stretches(seen: Sequence[ObjectiveResult]) -> ObjectiveResult:
+def _says_something(result: ObjectiveResult) -> bool:
+    """Say whether there is evidence in a result; that nothing was served at all is a rate's FAIL."""
+    return bool(result.n) or result.status == FAIL
+
+
+def _incomplete(found: ObjectiveResult, short: Sequence[ObjectiveResult], runs: int) -> ObjectiveResult:
+    """Return what is left where some runs are `short`: what was not measured may be bad and mends nothing."""
+    reason = f"{found.reason}; {len(short)} of {runs} runs did not measure all of it: {short[0].reason}"
+    status = FAIL if found.status == FAIL else INCONCLUSIVE
+    return replace(found, status=status, reason=reason, unmeasured=any(one.unmeasured for one in short))
+
+
+def _stretches(results: Sequence[ObjectiveResult]) -> ObjectiveResult:
     """Count the runs' own verdicts; a FAIL needs as many as do not come by chance.
 
     A run of which every stretch holds is called FAIL in 5 % of cases, so of R runs at least k are in
@@ -74,21 +92,28 @@ def _stretches(seen: Sequence[ObjectiveResult]) -> ObjectiveResult:
     """
     from scipy.special import bdtrc  # noqa: PLC0415 - costs 0.1 s that only a judge needs
 
-    runs, failed = len(seen), sum(one.status == FAIL for one in seen)
+    runs, failed = len(results), sum(one.status == FAIL for one in results)
     chance = 1 - CONFIDENCE
     enough = next((k for k in range(1, runs) if bdtrc(k - 1, runs, chance) <= chance), runs)
-    every = all(one.status == PASS for one in seen)
+    every = all(one.status == PASS for one in results)
     status = PASS if every else FAIL if failed >= enough else INCONCLUSIVE
-    worst = min(seen, key=lambda one: (FAIL, INCONCLUSIVE, PASS).index(one.status))
-    words = f"{sum(one.status == PASS for one in seen)} of {runs} runs PASS, {failed} FAIL; the worst: "
+    worst = min(results, key=lambda one: (FAIL, INCONCLUSIVE, PASS).index(one.status))
+    words = f"{sum(one.status == PASS for one in results)} of {runs} runs PASS, {failed} FAIL; the worst: "
     return replace(worst, status=status, reason=words + worst.reason)
 
 
-def _counts(seen: Sequence[ObjectiveResult], spread: Spread) -> tuple[ObjectiveResult, Spread]:
+def _counts(
+    seen: Sequence[ObjectiveResult], spread: Spread, period_h: float | None
+) -> tuple[ObjectiveResult, Spread]:
     """Sum the counts and compare the bounds on their share with the allowed one."""
     merged, spread = _merged(seen), _split(seen, spread)
     n, bad, undecided, n_eff = merged.n, merged.bad or 0, merged.undecided, merged.n_eff or 0.0
     allowed = merged.allowed or 0.0
+    used = bad / n / allowed
+    merged = replace(merged, budget_used=used, budget_lasts_h=lasts_h(period_h, used))
+    if not all(one.n_eff for one in seen):  # the runs have no times
+        status, reason = untimed(bad, n, allowed)
+        return replace(merged, status=status, reason=reason), spread
     short = sum(one.bound_high is None for one in seen)
     if short and len(seen) < MIN_RUNS:
         reason = f"{short} of the runs have no interval of their own"
@@ -103,9 +128,10 @@ def _counts(seen: Sequence[ObjectiveResult], spread: Spread) -> tuple[ObjectiveR
     elif status == INCONCLUSIVE:
         needed = samples_needed(possible if possible < allowed else share, allowed)
         factor = None if needed is None else needed / n_eff
-    budget = (bad / n / allowed, low / allowed, high / allowed)
+    if period_h is not None:
+        reason += lasting(period_h, low / allowed, high / allowed)
     found = replace(merged, status=status, reason=reason, bound_low=low, bound_high=high)
-    found = replace(found, budget_used=budget[0], budget_low=budget[1], budget_high=budget[2])
+    found = replace(found, budget_low=low / allowed, budget_high=high / allowed)
     return found, replace(spread, more_runs=_more(factor, len(seen)))
 
 
@@ -146,11 +172,13 @@ def _values(
     """Average the runs' own values, each run counting alike; `at_least` where more is better."""
     own = [one.observed if one.observed_ok_only is None else one.observed_ok_only for one in seen]
     values = [value for value in own if value is not None]
-    errors = [batch_means_error(one.bound_low, one.bound_high) for one in seen]
-    known = [error for error in errors if error is not None]
-    merged = _merged(seen)
+    merged, is_rate = _merged(seen), seen[0].statistic == "rate"
     if len(values) < len(seen):
         return replace(merged, status=INCONCLUSIVE, reason="not every run has a value"), spread
+    errors = [
+        _rate_error(one) if is_rate else batch_means_error(one.bound_low, one.bound_high) for one in seen
+    ]
+    known = [error for error in errors if error is not None]
     if len(known) == len(seen):
         spread = _spread_of(values, mean(error**2 for error in known), spread)
     if len(seen) < MIN_RUNS and len(known) < len(seen):
@@ -159,16 +187,48 @@ def _values(
         return replace(merged, status=INCONCLUSIVE, reason=reason), more
     low, high = runs_bounds(values) if len(seen) >= MIN_RUNS else sum_bounds(values, known)
     limit, middle = merged.limit, mean(values)
+    perhaps = mean(_undecided_per_s(one) for one in seen) if is_rate else 0.0
+    factor = None
+    if middle != limit and not (perhaps and middle < limit):  # more runs do not decide what is undecided
+        error, distance = (high if middle < limit else low) - middle, limit - middle
+        factor = error / distance * (error / distance)
+    high += perhaps
     above, below = low >= limit, high < limit
     status = INCONCLUSIVE if not (above or below) else PASS if above == at_least else FAIL
-    reason, factor = f"mean between {low:.4g} and {high:.4g} {merged.unit}", None
-    if status == INCONCLUSIVE and middle != limit:
-        factor = (((high if middle < limit else low) - middle) / (limit - middle)) ** 2
-    if status == PASS and (merged.undecided or math.inf in (one.observed for one in seen)):
+    reason = f"mean between {low:.4g} and {high:.4g} {merged.unit}"
+    if status == PASS and not is_rate and (merged.undecided or math.inf in (one.observed for one in seen)):
         status = INCONCLUSIVE
-        reason = "some requests have no value, so there is no mean: use a percentile"
+        reason, factor = "some requests have no value, so there is no mean: use a percentile", None
     found = replace(merged, status=status, reason=reason, bound_low=low, bound_high=high)
-    return found, replace(spread, more_runs=_more(factor, len(seen)))
+    more_runs = _more(factor, len(seen)) if status == INCONCLUSIVE else None
+    return found, replace(spread, more_runs=more_runs)
+
+
+def _undecided_per_s(rate: ObjectiveResult) -> float:
+    """Return what a run's undecided requests may add to its rate at most; see `analysis.rates`."""
+    if not rate.undecided:
+        return 0.0
+    if rate.metric != "requests_per_s":  # any number of tokens
+        return math.inf
+    if not rate.n:  # all of the bound is what is undecided
+        return math.inf if rate.bound_high is None else rate.bound_high
+    return rate.undecided * (rate.observed or 0.0) / rate.n  # n / observed is the window's length
+
+
+def _rate_error(rate: ObjectiveResult) -> float | None:
+    """Return the standard error behind a rate's bounds, without what is undecided; None where none is known.
+
+    They lie as far below the rate as above it; the lower one is cut at nothing served.
+    """
+    if rate.bound_low is None or rate.bound_high is None or rate.observed is None:
+        return None
+    if math.isfinite(rate.bound_high):
+        half = max(0.0, rate.bound_high - _undecided_per_s(rate) - rate.observed)
+    elif rate.bound_low > 0:
+        half = rate.observed - rate.bound_low
+    else:
+        return None
+    return batch_means_error(rate.observed - half, rate.observed + half)
 
 
 def _merged(seen: Sequence[ObjectiveResult]) -> ObjectiveResult:
@@ -191,7 +251,7 @@ def _merged(seen: Sequence[ObjectiveResult]) -> ObjectiveResult:
         n=n,
         bad=None if first.bad is None else sum(one.bad or 0 for one in seen),
         undecided=sum(one.undecided for one in seen),
-        n_eff=worth(seen),
+        n_eff=worth(seen) or None,
         bound_low=None,
         bound_high=None,
         resolution=resolution,
@@ -215,4 +275,5 @@ def _reason(status: str, low: float, high: float, allowed: float) -> str:
 
 def _more(factor: float | None, runs: int) -> int | None:
     """Return the replications that are missing where there must be `factor` times as many."""
-    return None if factor is None or factor <= 1 else math.ceil((factor - 1) * runs)
+    missing = 0.0 if factor is None else (factor - 1) * runs
+    return math.ceil(missing) if missing > 0 and math.isfinite(missing) else None

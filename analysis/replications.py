@@ -25,7 +25,7 @@ from .reading import ComparisonError, Place, place
 from .record import SCHEMA
 from .rundir import Run
 from .scopes import judge_objective
-from .sla import Sla
+from .sla import ErrorRate, Sla
 from .verdict import (
     INVALID,
     OVERSATURATED,
@@ -161,7 +161,8 @@ def _together(judged: Sequence[Judged], sla: Sla) -> _Together:
     ]
     in_flight, ttft_ms = trends(_average(judged, evidence))
     rising = oversaturated(in_flight, ttft_ms)
-    pairs = [pooled(results) for results in zip(*own, strict=True)]
+    periods_h = [one.period_h if isinstance(one, ErrorRate) else None for one in sla.objectives]
+    pairs = [pooled(results, period_h) for *results, period_h in zip(*own, periods_h, strict=True)]
     results = tuple(without_percentile(result) if rising else result for result, _ in pairs)
     status, reasons = overall((), results, in_flight if rising else None)
     return _Together(status, reasons, results, tuple(spread for _, spread in pairs) if not rising else ())

@@ -10,8 +10,19 @@ from dataclasses import replace
 
 from .evidence import Evidence, Part
 from .histogram import tag_of
-from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult, judge_whole
-from .sla import POOLED_METRICS, WHOLE, Latency, Objective, Scope
+from .means import judge_mean
+from .objective import (
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    ObjectiveResult,
+    judge_error_rate,
+    judge_gaps,
+    judge_goodput,
+    judge_rate,
+    judge_requests,
+)
+from .sla import POOLED_METRICS, WHOLE, ErrorRate, Goodput, Latency, Objective, Rate, Scope
 from .sla_words import expected
 
 _SEVERITY = (PASS, INCONCLUSIVE, FAIL)
@@ -40,8 +51,43 @@ def judge_objective(evidence: Evidence, objective: Objective) -> ObjectiveResult
     if asked > end and not nothing:  # what was not measured may be bad, and cannot mend what is
         status = FAIL if result.status == FAIL else INCONCLUSIVE
         reason = f"{result.reason}; the window ends after {_s(window_end - window_start):.4g} s"
-        result = replace(result, status=status, reason=reason)
+        result = replace(result, status=status, reason=reason, unmeasured=True)
     return replace(result, scope=_words(scope))
+
+
+def judge_whole(evidence: Evidence, objective: Objective) -> ObjectiveResult:
+    """Judge one objective on all of the evidence, whatever its scope."""
+    unknown = [name for name in _metrics(objective) if name in evidence.unknown]
+    return _not_known(evidence, objective, unknown) if unknown else _judge(evidence, objective)
+
+
+def _judge(evidence: Evidence, objective: Objective) -> ObjectiveResult:
+    if isinstance(objective, Rate):
+        return judge_rate(evidence, objective)
+    if isinstance(objective, ErrorRate):
+        return judge_error_rate(evidence, objective)
+    if isinstance(objective, Goodput):
+        return judge_goodput(evidence, objective)
+    if objective.percentile is None:
+        return judge_mean(evidence, objective)
+    if objective.limit.metric in POOLED_METRICS:
+        return judge_gaps(evidence, objective, objective.percentile)
+    return judge_requests(evidence, objective, objective.percentile)
+
+
+def _metrics(objective: Objective) -> tuple[str, ...]:
+    if isinstance(objective, Latency):
+        return (objective.limit.metric,)
+    if isinstance(objective, Rate):  # tokens, of which a file may know nothing
+        return (objective.metric,)
+    return tuple(limit.metric for limit in objective.limits) if isinstance(objective, Goodput) else ()
+
+
+def _not_known(evidence: Evidence, objective: Objective, names: list[str]) -> ObjectiveResult:
+    """Return the result on what the imported file says nothing of: no figure, whatever failed beside it."""
+    start, _ = evidence.window_ns
+    reason = f"not known: the imported file has no {' and no '.join(names)}"
+    return replace(_judge(evidence.part(Part(start, start)), objective), reason=reason)
 
 
 def _worst(evidence: Evidence, objective: Objective, scope: Scope, starts: range) -> ObjectiveResult:

@@ -1,11 +1,12 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.objective import ObjectiveResult
+from analysis.objective import UNTIMED, WORTH_UNKNOWN, ObjectiveResult
 from analysis.pooling import MIN_RUNS, pooled, worth
 from analysis.statistics import runs_bounds, share_bounds, small_sample_factor
 from tests.statistics.results import averaged, counted
@@ -62,12 +63,50 @@ def test_short_runs_need_to_be_five() -> None:
     assert enough.bound_high is not None
 
 
-def test_a_run_without_data_adds_nothing() -> None:
-    empty = counted(n=0, bad=None, n_eff=None, observed=None)
+def test_a_run_without_data_adds_nothing_and_forbids_a_pass() -> None:
+    empty = counted(n=0, bad=None, n_eff=None, observed=None, reason="no data")
+    assert pooled(runs(10, 10))[0].status == "PASS"
     found, spread = pooled([*runs(10, 10), empty])
-    assert (found.n, found.observed) == (2000, 90.0)
-    assert spread.observed == (90.0, 90.0, None)
+    assert (found.n, found.observed, found.status) == (2000, 90.0, "INCONCLUSIVE")
+    assert "1 of 3 runs did not measure all of it: no data" in found.reason
+    assert (spread.observed, spread.more_runs) == ((90.0, 90.0, None), None)
+    assert pooled([*runs(900, 900), empty])[0].status == "FAIL"
     assert pooled([empty, empty])[0].reason == "no data"
+
+
+def test_why_a_run_says_nothing_is_kept() -> None:
+    unknown = counted(n=0, bad=None, n_eff=None, observed=None, reason="not known: the file has no ttft")
+    assert pooled([unknown] * 5)[0].reason == "not known: the file has no ttft"
+    assert pooled([*runs(10, 10), unknown])[0].reason.endswith(unknown.reason)
+
+
+def test_a_stretch_without_data_forbids_a_pass() -> None:
+    held = counted(n=1000, bad=1, status="PASS", stretches=4)
+    empty = counted(n=0, bad=None, n_eff=None, observed=None, reason="no data", stretches=4)
+    assert pooled([held] * 5)[0].status == "PASS"
+    found, _ = pooled([*[held] * 4, empty])
+    assert found.status == "INCONCLUSIVE"
+    assert found.reason == "4 of 5 runs PASS, 0 FAIL; the worst: no data"
+
+
+def test_what_one_run_did_not_measure_to_its_end_forbids_a_pass_and_mends_no_fail() -> None:
+    *whole, cut = runs(10, 10, 10, 10, 10)
+    cut = replace(cut, unmeasured=True, reason="the window ends after 10 s")
+    found, _ = pooled([*whole, cut])
+    assert (found.status, found.unmeasured) == ("INCONCLUSIVE", True)
+    assert found.reason.endswith("1 of 5 runs did not measure all of it: the window ends after 10 s")
+    assert pooled([*runs(900, 900, 900, 900), cut])[0].status == "FAIL"
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_runs_without_times_never_pass_and_fail_where_the_least_worth_shows_it(count: int) -> None:
+    knobs = {"n_eff": None, "bounds": (None, None)}
+    good, _ = pooled(runs(*[0] * count, **knobs))
+    assert (good.status, good.n_eff, good.bound_high) == ("INCONCLUSIVE", None, None)
+    assert UNTIMED in good.reason
+    bad, spread = pooled(runs(*[600] * count, **knobs))
+    assert (bad.status, bad.bound_low, spread.more_runs) == ("FAIL", None, None)
+    assert f"were all {count * 1000:,} worth {WORTH_UNKNOWN}" in bad.reason
 
 
 def test_a_share_is_that_of_all_requests_and_a_percentile_the_median() -> None:
@@ -114,7 +153,72 @@ def test_failures_forbid_that_a_mean_passes_and_nothing_forbids_that_it_fails() 
     assert pooled([*late, averaged(120.0, observed=math.inf)])[0].status == "FAIL"
 
 
+def test_nothing_but_a_finite_number_of_runs_is_asked_for() -> None:
+    noisy = [averaged(value) for value in (1e152, -1e152, 1e152, -1e152, 500 + 1e-12)]
+    found, spread = pooled(noisy)
+    assert (found.status, spread.more_runs) == ("INCONCLUSIVE", None)
+    cancelled = [replace(served(value), undecided=1, metric="output_tokens_per_s") for value in (99.0, 98.0)]
+    assert pooled([replace(one, bound_high=math.inf) for one in cancelled])[1].more_runs is None
+
+
+def served(rate: float, **figures: object) -> ObjectiveResult:
+    """Return a rate of at least 100/s over ten seconds, as one run finds it."""
+    known = {"metric": "requests_per_s", "statistic": "rate", "unit": "requests/s", "n_eff": None}
+    bounds = {"n": round(rate * 10), "at_least": True, "bounds": (rate - 3, rate + 3)}
+    return averaged(rate, **{**known, **bounds, **figures})
+
+
+RATES = (120.0, 121.0, 119.0, 122.0, 120.0)
+
+
 def test_a_rate_may_have_a_lower_limit() -> None:
-    rates = [averaged(value) for value in (120.0, 121.0, 119.0, 122.0, 120.0)]
-    assert pooled(rates, at_least=True)[0].status == "PASS"
-    assert pooled(rates)[0].status == "FAIL"
+    assert pooled([served(value) for value in RATES])[0].status == "PASS"
+    assert pooled([served(value, at_least=False) for value in RATES])[0].status == "FAIL"
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_what_is_undecided_can_only_raise_a_rate(count: int) -> None:
+    plain, _ = pooled([served(value) for value in RATES[:count]])
+    bounds = [(value - 3, value + 3 + 0.1) for value in RATES]
+    cancelled = [
+        served(value, undecided=1, status="PASS", bounds=own)
+        for value, own in zip(RATES, bounds, strict=True)
+    ]
+    found, _ = pooled(cancelled[:count])
+    assert found.status == "PASS", found.reason
+    assert plain.bound_high is not None
+    assert (found.bound_low, found.bound_high) == pytest.approx((plain.bound_low, plain.bound_high + 0.1))
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_tokens_that_nobody_counted_leave_the_upper_side_unknown(count: int) -> None:
+    tokens = {"metric": "output_tokens_per_s", "unit": "tokens/s", "undecided": 1}
+    rates = [served(value, **tokens, bounds=(value - 3, math.inf)) for value in RATES[:count]]
+    found, _ = pooled(rates)
+    assert (found.status, found.bound_high) == ("PASS", math.inf)
+    plain, _ = pooled([served(value) for value in RATES[:count]])
+    assert found.bound_low == pytest.approx(plain.bound_low)
+    below = [replace(one, limit=200.0) for one in rates]
+    assert pooled(below)[0].status == "INCONCLUSIVE"  # the cancelled may have brought what is missing
+    assert pooled([replace(one, at_least=False, limit=200.0) for one in rates])[0].status == "INCONCLUSIVE"
+
+
+def test_a_rate_of_nothing_is_a_fail_that_no_other_run_hides() -> None:
+    nothing = served(0.0, status="FAIL", bounds=(0.0, 0.0), reason="between 0 and 0 requests/s")
+    assert pooled([nothing] * 2)[0].status == "FAIL"
+    found, spread = pooled([*[served(value) for value in RATES[:4]], nothing])
+    assert found.status == "INCONCLUSIVE"
+    assert found.observed == pytest.approx(96.4)
+    assert spread.observed[-1] == 0.0
+
+
+def test_an_error_budget_says_how_long_it_lasts() -> None:
+    share = {"unit": "share", "limit": 0.1, "allowed": 0.1, "statistic": "share", "metric": "error_budget"}
+    found, _ = pooled(runs(50, 50, 50, 50, 50, observed=0.05, **share), 720.0)
+    assert found.budget_lasts_h == pytest.approx(1440.0)
+    assert "at this rate the budget of 30 days is used to at most" in found.reason
+    over, _ = pooled(runs(500, 500, 500, 500, 500, observed=0.5, **share), 720.0)
+    assert over.budget_lasts_h == pytest.approx(144.0)
+    assert "the budget of 30 days lasts at least" in over.reason
+    unused, _ = pooled(runs(0, 0, observed=0.0, **share), 720.0)
+    assert unused.budget_lasts_h == math.inf

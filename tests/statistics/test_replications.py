@@ -57,6 +57,26 @@ def test_five_short_runs_pass_what_none_of_them_can_show(tmp_path: Path) -> None
     assert [len(one.observed) for one in found.spread] == [5, 5]
 
 
+def test_five_short_runs_do_not_measure_ten_minutes(tmp_path: Path) -> None:
+    limit = "ttft p95 < 100 ms"
+    by = parse(f"name: long\nobjectives: [{limit} from 0 s to 10 s, {limit} from 0 s to 10 min]", "test")
+    seconds, minutes = together(written(tmp_path, *[{}] * 5), by).objectives
+    assert seconds.status == "PASS", seconds.reason
+    assert minutes.status == "INCONCLUSIVE"
+    assert "5 of 5 runs did not measure all of it" in minutes.reason
+    assert "the window ends after 10 s" in minutes.reason
+
+
+def test_an_error_budget_over_runs_lasts_as_long_as_their_failures_together_let_it(tmp_path: Path) -> None:
+    by = parse("name: month\nobjectives: [error_budget 10 % of 30 days]", "test")
+    paths = written(tmp_path, *[{"failures": {"http_5xx": 0.03}}] * 5)
+    (found,) = together(paths, by).objectives
+    seen = [window(load(path)) for path in paths]
+    failed = sum(int((frame.outcome != "ok").sum()) for frame in seen) / sum(map(len, seen))
+    assert found.budget_lasts_h == pytest.approx(720 * 0.1 / failed)
+    assert "at this rate the budget of 30 days" in found.reason
+
+
 def test_one_invalid_run_of_five_is_left_out_by_name_and_two_are_too_many(tmp_path: Path) -> None:
     long = {"seconds": 22}
     found = together(written(tmp_path / "one", long, long, INVALID, long, long))
