@@ -184,6 +184,8 @@ NAN = float("nan")
         ("vllm bench", put("ttfts", 1, value=-0.1), "request 1: ttfts: found -0.1"),
         ("vllm bench", put("itls", 2, value=["x"]), "request 2: itls: found 'x'"),
         ("vllm bench", put("start_times", value=[]), "found 0 start_times and"),
+        ("vllm bench", put("latencies", value=[0.5]), "found 1 latencies and"),
+        ("vllm bench", put("latencies", value=0.5), "latencies: found a float, expected a list"),
         ("vllm bench", put("completed", value=1), "requests without an error, expected the 1 completed"),
         (
             "guidellm",
