@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import importers
+from analysis import importers, reading
 from analysis.importers import ImportFileError, directory
 from analysis.importers.source import read
 from analysis.rundir import Run, load
@@ -315,3 +315,12 @@ def test_vegeta_json_and_csv_tell_the_same(tmp_path: Path) -> None:
     other = brought(GOLDEN / "vegeta-12.csv", tmp_path / "csv")
     for column in ("due_unix_ns", "end_ns", "outcome"):
         assert one.requests[column].tolist() == other.requests[column].tolist()
+
+
+def test_a_comparison_reads_no_quantiles_of_what_is_not_known(tmp_path: Path) -> None:
+    run = brought(GOLDEN / FILES["vegeta"], tmp_path / "run")
+    where = {"server": "a", "baseline": "a", "level": 5, "block": 1}
+    run = replace(run, meta={**run.meta, "experiment": where})
+    found = reading.read(run, judge(run, sla("error_rate < 50 %")), ["ttft p50", "e2e p50"])
+    assert (found.values["ttft p50"], set(found.quantiles["ttft"])) == (None, {None})
+    assert found.values["e2e p50"] is not None
