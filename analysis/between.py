@@ -122,8 +122,10 @@ def _seeds(runs: Sequence[Judged]) -> list[object]:
 
 def level_of(run: Run) -> float:
     """Return a run's level of load: users or arrivals/s. Raises ComparisonError where run.json has none."""
-    experiment = run.meta.get("experiment")
-    found = experiment.get("level") if isinstance(experiment, dict) else run.meta["load"].get("users")
+    experiment, load = run.meta.get("experiment"), run.meta["load"]
+    users, rate = load.get("users"), load.get("rate_per_s")
+    found = experiment.get("level") if isinstance(experiment, dict) else rate if users is None else users
     if not isinstance(found, int | float):
-        raise ComparisonError(f"{run.path}: run.json: found load.users = {found!r}, expected a number")
+        names = f"load.users = {users!r} and load.rate_per_s = {rate!r}"
+        raise ComparisonError(f"{run.path}: run.json: found {names}, expected a number")
     return float(found)

@@ -7,17 +7,15 @@ the requests that succeeded and kept every limit that one request can keep.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .evidence import Evidence
-from .histogram import Histogram
 from .objective import FAIL, PASS, ObjectiveResult
-from .reading import LATENCIES, Place, metrics, place
+from .reading import LATENCIES, Place, metrics, percentile_of, place
 from .rundir import Run
-from .samples import pooled_quantile, rank_quantile
 from .scopes import judge_whole
 from .sla import POOLED_METRICS, Goodput, Latency, Limit, Sla
 from .statistics import BATCH_TAU, BATCHES, CONFIDENCE, mean_bounds, share_bounds
@@ -56,7 +54,7 @@ class Level:
     """
 
     level: float
-    status: str  # the worst of its runs that are not INVALID, or a load search's
+    status: str  # of all runs together, else the worst of those that are not INVALID
     reason: str
     runs: int
     left_out: int  # INVALID runs beside them
@@ -109,8 +107,8 @@ class Capacity:
 def measure(judged: Sequence[Judged], sla: Sla, decided: Decided | None = None) -> tuple[Capacity, ...]:
     """Return the capacity of each server, in the order of the runs.
 
-    `decided` has the verdicts that a load search gave on all runs of a level together; elsewhere a level has
-    the worst verdict of its runs.
+    `decided` has the verdicts on all runs of a level together; elsewhere a level has the worst verdict of its
+    runs.
 
     Raises CapacityError for runs of both kinds of loop, ComparisonError for a run that no experiment placed.
     """
@@ -156,11 +154,8 @@ def _capacity(
     verdicts = [verdict for own in levels.values() for _, verdict in own]
     names, limits_ms = metrics(verdicts)
     shown = [name for name in names if name in limits_ms or name in (*PERCENTILES, *LATENCIES)]
-    made = [_level(at, levels[at], wanted, [*PERCENTILES, *shown]) for at in sorted(levels)]
-    for i, one in enumerate(made):
-        status = decided.get((server, one.level), one.status)
-        if status != one.status:
-            made[i] = replace(one, status=status, reason=f"{status} over all runs, by the load search")
+    read = [*PERCENTILES, *shown]
+    made = [_level(at, levels[at], wanted, read, decided.get((server, at))) for at in sorted(levels)]
     refuted = next((one.level for one in made if one.status in BROKEN), None)
     top = math.inf if refuted is None else refuted
     passed = [one.level for one in made if one.status == PASS]
@@ -188,22 +183,27 @@ def _words(limit: Limit) -> str:
     return f"{limit.metric} {'<' if limit.strict else '<='} {limit.limit_ns / 1e6:g} ms"
 
 
-def _level(at: float, own: Sequence[Judged], wanted: Goodput, names: Sequence[str]) -> Level:
+def _level(
+    at: float, own: Sequence[Judged], wanted: Goodput, names: Sequence[str], decided: str | None
+) -> Level:
+    """Put the runs of a level together; `decided` is the verdict on all of them, if there is one."""
     believed = [one for one in own if one[1].status != INVALID]
     verdict = min((verdict for _, verdict in believed or own), key=lambda one: SEVERITY.index(one.status))
     evidences = [Evidence(run) for run, _ in believed]
-    results = [judge_whole(evidence, wanted) for evidence in evidences]
-    results = [result for result in results if result.n]
+    status = decided or verdict.status
+    judged = [(evidence, judge_whole(evidence, wanted)) for evidence in evidences]
+    judged = [(evidence, result) for evidence, result in judged if result.n]  # not those that cannot know it
+    results = [result for _, result in judged]
     open_rate = at if verdict.loop == "open" else None
-    observed, low, high = _goodput(evidences, results, open_rate)
+    observed, low, high = _goodput([evidence for evidence, _ in judged], results, open_rate)
     seconds = sum(evidence.window_s for evidence in evidences)
     n = sum(len(evidence.frame) for evidence in evidences)
     tokens = _tokens(evidences)
-    percentiles = verdict.status not in (INVALID, OVERSATURATED)
+    percentiles = bool(evidences) and status not in (INVALID, OVERSATURATED)
     return Level(
         level=at,
-        status=verdict.status,
-        reason=verdict.reasons[0],
+        status=status,
+        reason=verdict.reasons[0] if status == verdict.status else f"{status} over all runs",
         runs=len(believed),
         left_out=len(own) - len(believed),
         n=n,
@@ -213,10 +213,10 @@ def _level(at: float, own: Sequence[Judged], wanted: Goodput, names: Sequence[st
         goodput_low_per_s=low,
         goodput_high_per_s=high,
         requests_per_s=n / seconds if seconds else None,
-        output_tokens_per_s=tokens["output_tokens"][0] / seconds if seconds else None,
+        output_tokens_per_s=_tokens_per_s(evidences),
         input_tokens=_mean(*tokens["prompt_tokens"]),
         output_tokens=_mean(*tokens["output_tokens"]),
-        values={name: _value(evidences, name) for name in dict.fromkeys(names)} if percentiles else {},
+        values={name: percentile_of(evidences, name) for name in dict.fromkeys(names)} if percentiles else {},
     )
 
 
@@ -236,7 +236,7 @@ def _goodput(
     """
     if not results:
         return None, None, None
-    rates = [open_rate or _rate(evidence) for evidence in evidences if len(evidence.frame)]
+    rates = [open_rate or _rate(evidence) for evidence in evidences]
     rate = sum(rates) / len(rates)
     observed = rate * _good_share(results)
     n_eff = sum(result.n_eff or 0.0 for result in results)
@@ -290,24 +290,18 @@ def _tokens(evidences: Sequence[Evidence]) -> dict[str, tuple[float, int]]:
     return found
 
 
+def _tokens_per_s(evidences: Sequence[Evidence]) -> float | None:
+    """Return the output tokens of ok requests a second; None where no run says what its answers held."""
+    total = seconds = 0.0
+    for evidence in evidences:
+        tokens = evidence.frame[evidence.frame.outcome == "ok"].output_tokens
+        if tokens.notna().any() or tokens.empty:
+            total, seconds = total + float(tokens.sum()), seconds + evidence.window_s
+    return total / seconds if seconds else None
+
+
 def _mean(total: float, count: int) -> float | None:
     return total / count if count else None
-
-
-def _value(evidences: Sequence[Evidence], metric: str) -> float | None:
-    """Return a percentile (ms) of all runs' values together; None below one value beyond it."""
-    name, _, percentile = metric.partition(" p")
-    q = float(percentile) / 100
-    if name in POOLED_METRICS:
-        every = [evidence.gaps(name) for evidence in evidences]
-        pooled = Histogram()
-        for one in every:
-            pooled.merge(one.pooled)
-        failed = sum(one.failed for one in every)
-        known = pooled.count and round((pooled.count + failed) * (1 - q), 9) >= 1
-        return pooled_quantile(pooled, failed, q) / 1e6 if known else None
-    values = np.concatenate([evidence.sample(name).worst() for evidence in evidences])
-    return rank_quantile(values, q) / 1e6 if round(len(values) * (1 - q), 9) >= 1 else None
 
 
 def knee(curve: Sequence[tuple[float, float | None]]) -> float | None:

@@ -241,7 +241,13 @@ def _instrument(made: Figure, overview: Overview) -> float:
     blocks = {run.meta["experiment"]["block"] for run, _ in overview.judged}
     each = f" in {len(blocks)} blocks" if len(blocks) > 1 else ""
     head = f"{count} run{'s' if count > 1 else ''}{each}, {requests:,} requests judged, {invalid} INVALID. "
-    head += "All gates of the instrument held." if not broken else "Gates that did not hold: "
+    tools = sorted({str(one["tool"]) for run, _ in overview.judged if (one := run.meta.get("imported"))})
+    if tools:
+        head += f"What the instrument was worth is not known: imported from {', '.join(tools)}. "
+    if broken:
+        head += "Gates that did not hold: "
+    elif not tools:
+        head += "All gates of the instrument held."
     told = [
         f"{name} ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})" for name, names in broken.items()
     ]

@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from .evidence import Evidence
+from .histogram import Histogram
 from .rundir import Run
-from .samples import rank_quantile
+from .samples import pooled_quantile, rank_quantile
 from .sla import POOLED_METRICS, REQUEST_METRICS
 from .statistics import autocorrelation_time
 from .verdict import INVALID, OVERSATURATED, Verdict
@@ -136,21 +139,38 @@ def _value(evidence: Evidence, verdict: Verdict, metric: str) -> float | None:
         return sum(rates) if rates else None
     if metric == ERRORS:
         return float(evidence.failed.mean()) if len(evidence.failed) else None
+    return percentile_of([evidence], metric)
+
+
+def percentile_of(evidences: Sequence[Evidence], metric: str) -> float | None:
+    """Return a percentile (ms) of all runs' values together, such as "ttft p95"; infinite: failures reach it.
+
+    None where a run cannot know the metric, no ok request has it, or no value lies above the percentile.
+    """
     name, _, percentile = metric.partition(" p")
-    if name in evidence.unknown:
+    if any(name in evidence.unknown for evidence in evidences):
         return None
     q = float(percentile) / 100
     if name in POOLED_METRICS:
-        gaps = evidence.gaps(name)
-        return gaps.quantile(q) / 1e6 if gaps.pooled.count and _exists(gaps.n, q) else None
-    sample = evidence.sample(name)
-    values = sample.worst()
-    return rank_quantile(values, q) / 1e6 if len(sample.of_ok()) and _exists(len(values), q) else None
+        every = [evidence.gaps(name) for evidence in evidences]
+        pooled = Histogram()
+        for one in every:
+            pooled.merge(one.pooled)
+        failed = sum(one.failed for one in every)
+        known = pooled.count and _exists(pooled.count + failed, q)
+        return pooled_quantile(pooled, failed, q) / 1e6 if known else None
+    samples = [evidence.sample(name) for evidence in evidences]
+    values = np.concatenate([sample.worst() for sample in samples])
+    known = any(len(sample.of_ok()) for sample in samples) and _exists(len(values), q)
+    return rank_quantile(values, q) / 1e6 if known else None
 
 
 def _quantiles(evidence: Evidence) -> dict[str, tuple[float | None, ...]]:
-    found = {}
+    found: dict[str, tuple[float | None, ...]] = {}
     for metric in SHIFTING:
+        if metric in evidence.unknown:
+            found[metric] = (None,) * len(PERCENTILES)
+            continue
         values = evidence.sample(metric).worst()
         found[metric] = tuple(
             rank_quantile(values, percentile / 100) / 1e6

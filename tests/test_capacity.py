@@ -64,7 +64,7 @@ def test_the_lower_bound_is_below_the_truth_in_95_of_100_runs(tmp_path: Path) ->
     truth = 12 * (1 - Queue().late_share(12, 100))
     below = 0
     for seed in range(25):
-        folder = write_experiment(tmp_path / str(seed), [12], seconds=90, seed=seed * 7919, warmup_s=2)
+        folder = write_experiment(tmp_path / str(seed), [12], seconds=150, seed=seed * 7919, warmup_s=2)
         (found,) = measure(judged_of(folder), FIRST)
         low = found.levels[0].goodput_low_per_s
         assert low is not None
@@ -202,6 +202,50 @@ def test_an_invalid_run_is_left_out_and_alone_proves_nothing(swept: list[Judged]
     (found,) = measure([(run, broken)], FIRST)
     assert (found.levels[0].status, found.levels[0].reason) == (INVALID, "late")
     assert (found.levels[0].goodput_per_s, found.levels[0].values) == (None, {})
+
+
+def test_all_runs_together_decide_what_a_level_shows(swept: list[Judged]) -> None:
+    run, verdict = swept[0]
+    at = run.meta["experiment"]["level"]
+    alone = replace(verdict, status=OVERSATURATED, reasons=("in flight rose",))
+    (found,) = measure([(run, verdict), (run, alone)], FIRST, {("mine", at): PASS})
+    (level,) = found.levels
+    assert (level.status, level.reason) == (PASS, "PASS over all runs")
+    assert level.values["ttft p95"] is not None
+    (found,) = measure([(run, verdict), (run, alone)], FIRST)
+    assert (found.levels[0].status, found.levels[0].values) == (OVERSATURATED, {})
+    (found,) = measure([(run, verdict)], FIRST, {("mine", at): OVERSATURATED})
+    assert found.levels[0].values == {}
+
+
+# What an imported run cannot know
+
+
+def without(judged: Judged, *unknown: str, tokens: bool = True) -> Judged:
+    """Return a run as an import of a tool that does not know these metrics, or no tokens."""
+    run = judged[0]
+    requests = run.requests if tokens else run.requests.assign(output_tokens=np.nan)
+    imported = {"tool": "vegeta", "unknown": list(unknown)}
+    made = replace(run, meta={**run.meta, "imported": imported}, requests=requests)
+    return made, judge(made, FIRST)
+
+
+def test_what_a_tool_cannot_know_is_none(swept: list[Judged]) -> None:
+    (found,) = measure([without(swept[0], "ttft", "itl", tokens=False)], FIRST)
+    (level,) = found.levels
+    assert level.values["ttft p95"] is None
+    assert level.values["itl p50"] is None
+    assert level.values["e2e p50"] is not None
+    assert (level.output_tokens_per_s, level.output_tokens, level.goodput_per_s) == (None, None, None)
+
+
+def test_runs_of_one_level_that_know_different_metrics(swept: list[Judged]) -> None:
+    (whole,) = measure([swept[0]], FIRST)
+    (found,) = measure([without(swept[0], "ttft", tokens=False), swept[0]], FIRST)
+    (level,), (alone,) = found.levels, whole.levels
+    assert (level.runs, level.values["ttft p95"]) == (2, None)
+    assert level.goodput_per_s == alone.goodput_per_s
+    assert level.output_tokens_per_s == alone.output_tokens_per_s
 
 
 # Knee and collapse

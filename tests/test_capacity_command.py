@@ -23,7 +23,7 @@ from analysis.sla import parse
 from analysis.verdict import judge
 from tests.queueing import SLA_YAML, Queue, write_experiment
 from tests.run_directories import change_meta
-from tokenswarm import cli
+from tokenswarm import cli, sizing
 
 SLOW, FAST = Queue(channels=2), Queue(channels=3)
 FIRST = parse(SLA_YAML, "test")
@@ -75,6 +75,13 @@ def judged(two: Path) -> list[Judged]:
     return [(run, judge(run, FIRST)) for run in runs]
 
 
+def planned(folder: Path, demand: str | Path = "9", **asked: Any) -> dict[str, Any]:
+    """Return the plan as JSON: no page is drawn."""
+    found, _ = sizing.answer(folder, sizing.Question(str(demand), Assumptions(), **asked))
+    plain: dict[str, Any] = json.loads(json.dumps(found.to_json()))
+    return plain
+
+
 def replicas(judged: Sequence[Judged], per_s: float, by: Assumptions) -> int:
     (fleet,) = capacity_plan.plan(judged, FIRST, capacity_plan.number(per_s), by).fleets
     assert fleet.sizing
@@ -83,7 +90,7 @@ def replicas(judged: Sequence[Judged], per_s: float, by: Assumptions) -> int:
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_experiment(tmp_path_factory.mktemp("broken"), (24, 30), seconds=60)
+    return write_experiment(tmp_path_factory.mktemp("broken"), (24, 60), seconds=90)
 
 
 def trace(path: Path, rates: list[int], tokens: str = "200,4") -> Path:
@@ -123,10 +130,10 @@ def test_other_numbers_are_another_plan_of_the_same_runs(judged: Sequence[Judged
         assert replicas(judged, 200, Assumptions(**other)) > planned  # type: ignore[arg-type]
 
 
-def test_another_sla_is_another_plan(two: Path, ask: Ask, tmp_path: Path) -> None:
+def test_another_sla_is_another_plan(two: Path, tmp_path: Path) -> None:
     sla = tmp_path / "loose.yaml"
     sla.write_text(SLA_YAML.replace("100 ms", "5 s"))
-    own = server(ask(two, "--demand", "9", "--sla", sla, "--json").plan, "slow")
+    own = server(planned(two, sla=sla), "slow")
     assert own["highest"] == 20
     assert own["limits_ms"] == {"ttft p95": 5000.0}
 
@@ -152,10 +159,10 @@ def test_a_person_reads_the_decision_first(two: Path, ask: Ask, tmp_path: Path) 
         assert words in answer.stdout
 
 
-def test_costs_by_hand(two: Path, ask: Ask, tmp_path: Path) -> None:
+def test_costs_by_hand(two: Path, tmp_path: Path) -> None:
     prices = tmp_path / "prices.yaml"
     prices.write_text(PRICES)
-    own = server(ask(two, "--demand", "200", "--prices", prices, "--json").plan, "slow")
+    own = server(planned(two, "200", prices=prices), "slow")
     bill, sizing = own["fleet"]["bill"], own["fleet"]["sizing"]
     assert bill["per_hour"] == sizing["replicas"] * 4.0
     level = next(one for one in own["levels"] if one["level"] == own["highest"])
@@ -186,6 +193,7 @@ def test_a_trace_is_followed(two: Path, ask: Ask, tmp_path: Path) -> None:
     answer = ask(two, "--demand", file, "--server", "slow", "--json")
     assert answer.code == 0, answer.stderr
     plan = answer.plan
+    assert plan == json.loads((two / "capacity.json").read_text())
     assert plan["demand"]["peak_per_s"] == pytest.approx(100, rel=0.01)
     assert plan["demand"]["trace"]["mean_per_s"] == pytest.approx(40, rel=0.01)
     assert plan["demand"]["trace"]["peak_over_mean"]["60_s"] == pytest.approx(2.5, rel=0.02)
@@ -200,13 +208,13 @@ def test_a_trace_is_followed(two: Path, ask: Ask, tmp_path: Path) -> None:
     assert ready[3] == int(rows[2]["slow_needed"])
 
 
-def test_other_tokens_are_told_and_scaled_if_asked(two: Path, ask: Ask, tmp_path: Path) -> None:
+def test_other_tokens_are_told_and_scaled_if_asked(two: Path, tmp_path: Path) -> None:
     file = trace(tmp_path / "trace.csv", [20, 20, 40], tokens="600,8")
-    plain = ask(two, "--demand", file, "--server", "slow", "--json").plan
+    plain = planned(two, file, server="slow")
     assert "3.00 x the input tokens and 2.00 x the output tokens of a measured request: measure that mix" in (
         " ".join(plain["notes"]).replace("3 x", "3.00 x").replace("2 x", "2.00 x")
     )
-    scaled = ask(two, "--demand", file, "--server", "slow", "--by", "tokens", "--json").plan
+    scaled = planned(two, file, server="slow", by_tokens=True)
     assert scaled["servers"][0]["fleet"]["scale"] == pytest.approx(3.0)
     assert scaled["servers"][0]["fleet"]["sizing"]["demand_per_s"] == pytest.approx(
         3 * plain["servers"][0]["fleet"]["sizing"]["demand_per_s"], rel=0.001
@@ -224,26 +232,34 @@ def test_the_same_question_gives_the_same_bytes(two: Path, ask: Ask, tmp_path: P
         names = ["capacity.json", "capacity.pdf", "replicas.csv", "charts/capacity-goodput.png"]
         made.append([(two / name).read_bytes() for name in names])
     assert made[0] == made[1]
-    ask(two, "--demand", "5", "--server", "slow")
-    assert not (two / "replicas.csv").exists(), "it belonged to another demand"
 
 
-def test_the_page_says_the_number_and_the_charts_are_drawn(two: Path, ask: Ask) -> None:
-    plan = ask(two, "--demand", "200", "--json").plan
-    (page,) = PdfReader(two / "capacity.pdf").pages
+@pytest.fixture(scope="module")
+def written(two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the files of one plan, where those of another demand were."""
+    folder = tmp_path_factory.mktemp("written")
+    (folder / "replicas.csv").touch()
+    sizing.write(*sizing.answer(two, sizing.Question("200", Assumptions())), folder)
+    return folder
+
+
+def test_the_page_says_the_number_and_the_charts_are_drawn(written: Path) -> None:
+    plan = json.loads((written / "capacity.json").read_text())
+    (page,) = PdfReader(written / "capacity.pdf").pages
     text = page.extract_text()
     for one in plan["servers"]:
         assert re.search(rf"{one['fleet']['sizing']['replicas']}( replicas)? of {one['server']}", text)
         assert f"up to {one['highest']:g}, not {one['refuted']:g}" in text
     assert "rounded up" in text
     for name in ("ttft", "itl", "goodput", "sensitivity"):
-        image = imread(two / "charts" / f"capacity-{name}.png")
+        image = imread(written / "charts" / f"capacity-{name}.png")
         assert image[..., :3].std() > 0.01
 
 
-def test_every_figure_is_json(two: Path, ask: Ask) -> None:
-    plan = ask(two, "--demand", "200", "--json").plan
-    assert plan == json.loads((two / "capacity.json").read_text())
+def test_every_figure_is_json(two: Path, written: Path) -> None:
+    assert not (written / "replicas.csv").exists(), "it belonged to another demand"
+    plan = json.loads((written / "capacity.json").read_text())
+    assert plan == planned(two, "200")
     assert all(math.isfinite(one["goodput_per_s"]) for one in plan["servers"][0]["levels"])
 
 
@@ -281,26 +297,55 @@ def test_a_level_too_short_to_decide_is_no_plan(ask: Ask, tmp_path: Path) -> Non
     assert "Not decided" in PdfReader(tmp_path / "capacity.pdf").pages[0].extract_text()
 
 
-def test_a_load_search_decides_over_all_runs_of_a_level(ask: Ask, tmp_path: Path) -> None:
-    write_experiment(tmp_path, [8, 10], seconds=12, blocks=3, warmup_s=1)
-    assert ask(tmp_path, "--demand", "9").code == 4, "each run is too short"
-    levels = [
-        {"level": 8.0, "probe": "PASS", "confirmation": "PASS", "runs": []},
-        {"level": 10.0, "probe": "PASS", "confirmation": "FAIL", "runs": []},
-    ]
-    found = {"sla": "first token", "servers": [{"server": "mine", "levels": levels}]}
-    (tmp_path / "search.json").write_text(json.dumps(found))
-    own = server(ask(tmp_path, "--demand", "9", "--json").plan, "mine")
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write three blocks of two levels, together too short to decide."""
+    return write_experiment(tmp_path_factory.mktemp("short"), [8, 10], seconds=12, blocks=3, warmup_s=1)
+
+
+SEARCHED: dict[str, Any] = {
+    "sla": FIRST.name,
+    "objectives": [one.text for one in FIRST.objectives],
+    "servers": [
+        {
+            "server": "mine",
+            "levels": [
+                {"level": 8.0, "probe": "PASS", "confirmation": "PASS", "runs": []},
+                {"level": 10.0, "probe": "PASS", "confirmation": "FAIL", "runs": []},
+            ],
+        }
+    ],
+}
+
+
+def test_a_load_search_decides_over_all_runs_of_a_level(short: Path) -> None:
+    (short / "search.json").write_text(json.dumps(SEARCHED))
+    own = server(planned(short), "mine")
     assert (own["highest"], own["refuted"]) == (8, 10)
     assert own["fleet"]["sizing"]["replicas"] >= 2
-    (tmp_path / "search.json").write_text(json.dumps(found | {"sla": "another"}))
-    assert ask(tmp_path, "--demand", "9").code == 4
-    (tmp_path / "search.json").write_text('{"servers": 3}')
-    assert ask(tmp_path, "--demand", "9").code == 4
+    assert [one["reason"] for one in own["levels"]] == ["PASS over all runs", "FAIL over all runs"]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        None,
+        {"servers": 3},
+        SEARCHED | {"sla": "another"},
+        SEARCHED | {"objectives": ["ttft p95 < 1 s"]},
+        {key: value for key, value in SEARCHED.items() if key != "objectives"},
+    ],
+)
+def test_a_search_for_another_sla_decides_nothing(short: Path, found: dict[str, Any] | None) -> None:
+    (short / "search.json").unlink(missing_ok=True)
+    if found is not None:
+        (short / "search.json").write_text(json.dumps(found))
+    own = server(planned(short), "mine")
+    assert (own["highest"], own["refuted"]) == (None, None)
 
 
 def test_runs_that_are_missing_are_named(ask: Ask, tmp_path: Path) -> None:
-    write_experiment(tmp_path, [9, 10], seconds=50)
+    write_experiment(tmp_path, [9, 10], seconds=60)
     shutil.rmtree(tmp_path / "mine-10-1")
     answer = ask(tmp_path, "--demand", "100")
     assert answer.code == 0

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import importers
+from analysis import capacity, importers, reading
 from analysis.importers import ImportFileError, directory
 from analysis.importers.source import read
+from analysis.overview import Overview
+from analysis.page_summary import page_summary
+from analysis.replications import replications
 from analysis.rundir import Run, load
 from analysis.samples import request_sample
 from analysis.sla import Sla, parse_objective
@@ -184,6 +187,8 @@ NAN = float("nan")
         ("vllm bench", put("ttfts", 1, value=-0.1), "request 1: ttfts: found -0.1"),
         ("vllm bench", put("itls", 2, value=["x"]), "request 2: itls: found 'x'"),
         ("vllm bench", put("start_times", value=[]), "found 0 start_times and"),
+        ("vllm bench", put("latencies", value=[0.5]), "found 1 latencies and"),
+        ("vllm bench", put("latencies", value=0.5), "latencies: found a float, expected a list"),
         ("vllm bench", put("completed", value=1), "requests without an error, expected the 1 completed"),
         (
             "guidellm",
@@ -313,3 +318,26 @@ def test_vegeta_json_and_csv_tell_the_same(tmp_path: Path) -> None:
     other = brought(GOLDEN / "vegeta-12.csv", tmp_path / "csv")
     for column in ("due_unix_ns", "end_ns", "outcome"):
         assert one.requests[column].tolist() == other.requests[column].tolist()
+
+
+def test_a_comparison_reads_no_quantiles_of_what_is_not_known(tmp_path: Path) -> None:
+    run = brought(GOLDEN / FILES["vegeta"], tmp_path / "run")
+    where = {"server": "a", "baseline": "a", "level": 5, "block": 1}
+    run = replace(run, meta={**run.meta, "experiment": where})
+    found = reading.read(run, judge(run, sla("error_rate < 50 %")), ["ttft p50", "e2e p50"])
+    assert (found.values["ttft p50"], set(found.quantiles["ttft"])) == (None, {None})
+    assert found.values["e2e p50"] is not None
+
+
+@pytest.mark.parametrize("tool", ["vllm bench", "vegeta"])
+def test_an_experiments_first_page_does_not_vouch_for_another_tool(tool: str, tmp_path: Path) -> None:
+    run, by = brought(GOLDEN / FILES[tool], tmp_path / "run"), sla("e2e p50 < 1 s")
+    run = replace(
+        run, meta={**run.meta, "experiment": {"server": "a", "baseline": "a", "level": 5, "block": 1}}
+    )
+    pairs = [(run, judge(run, by))]
+    curves = capacity.measure(pairs, by)
+    made = page_summary(Overview(pairs, replications(pairs, by), curves, {}, []))
+    text = " ".join(one.get_text() for one in reversed(made.texts))
+    assert f"What the instrument was worth is not known: imported from {tool}." in text
+    assert "All gates" not in text

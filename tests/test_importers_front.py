@@ -90,7 +90,8 @@ def test_two_imports_are_compared(tmp_path: Path, sla: Path) -> None:
         if effect["metric"] == "ttft p50"
     ]
     assert effect["ratio"] == pytest.approx(2)
-    assert call("import", DETAILED, "--out", out, "--server", "awq").output.strip() == str(
+    file = slower(DETAILED, 2.1, tmp_path / "again.json")
+    assert call("import", file, "--out", out, "--server", "awq").output.strip() == str(
         out / f"awq-{level:g}-2"
     )
     assert (out / "report.pdf").exists()
@@ -157,3 +158,58 @@ def test_a_sweep_becomes_a_run_for_each_of_its_loads(tmp_path: Path) -> None:
     made = call("import", tmp_path / "sweep.json", "--out", tmp_path / "out").output.split()
     assert len(made) == 2
     assert all((Path(path) / "run.json").exists() for path in made)
+
+
+def test_the_same_requests_count_once(tmp_path: Path) -> None:
+    out, copy = tmp_path / "out", shutil.copyfile(DETAILED, tmp_path / "copy.json")
+    (first,) = call("import", DETAILED, "--out", out, "--server", "a").output.split()
+    before = (out / "plan.json").read_bytes()
+    for server in ("a", "b"):
+        message = refused("import", copy, "--out", out, "--server", server)
+        assert f"copy.json: already imported as {first}, expected a run of its own" in message
+    assert (out / "plan.json").read_bytes() == before
+    assert [path.name for path in out.iterdir() if path.is_dir()] == [Path(first).name]
+
+
+def test_each_run_of_a_file_counts_once(tmp_path: Path) -> None:
+    found = json.loads((GOLDEN / "guidellm-0.8.1.json").read_text())
+    found["benchmarks"] *= 2
+    (tmp_path / "sweep.json").write_text(json.dumps(found))
+    into = ("import", tmp_path / "sweep.json", "--out", tmp_path / "out", "--server", "a")
+    made = call(*into).output.split()
+    assert [json.loads((Path(run) / "run.json").read_text())["imported"]["number"] for run in made] == [1, 2]
+    assert "already imported as" in refused(*into)
+
+
+def test_loops_of_two_kinds_are_no_experiment(tmp_path: Path) -> None:
+    out, k6 = tmp_path / "out", GOLDEN / "k6.jsonl"
+    assert call("import", DETAILED, "--out", out, "--server", "a").exit_code == 0
+    message = refused("import", k6, "--out", out, "--server", "a", "--level", 5, "--loop", "closed")
+    assert f"found loops of two kinds (closed in {k6} and open in {out / 'a-'}" in message
+    assert len(json.loads((out / "plan.json").read_text())["runs"]) == 1
+
+
+@pytest.mark.parametrize("name", ["../x/y", "/x/y", "..", ".hidden", "a b", "a\n"])
+def test_a_servers_name_names_no_other_place(name: str, tmp_path: Path) -> None:
+    message = refused("import", DETAILED, "--out", tmp_path / "out", "--server", name)
+    assert f"--server: found {name!r}, expected a name of" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_open_loops_of_two_folders_are_compared(tmp_path: Path) -> None:
+    folders = [tmp_path / "old", tmp_path / "new"]
+    for folder, factor in zip(folders, (1.0, 2.0), strict=True):
+        file = slower(DETAILED, factor, tmp_path / f"{folder.name}.json")
+        assert call("import", file, "--out", folder).exit_code == 0
+    found = call("compare", *folders, "--out", tmp_path / "compared")
+    assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
+    (contrast,) = json.loads((tmp_path / "compared" / "comparison.json").read_text())["contrasts"]
+    assert contrast["level"] == json.loads(DETAILED.read_text())["request_rate"]
+
+
+def test_a_load_that_no_file_said_is_not_compared(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        assert call("import", GOLDEN / "vegeta-12.jsonl", "--out", tmp_path / name).exit_code == 0
+    found = call("compare", tmp_path / "old", tmp_path / "new").exception
+    assert isinstance(found, TokenswarmError)
+    assert "found load.users = None and load.rate_per_s = None, expected a number" in str(found)

@@ -5,16 +5,20 @@ An experiment's directory is made of imports too: the first server that is impor
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis import coarse, importers, junit, verdict
+from analysis import coarse, importers, junit, rundir, verdict
 from analysis.importers import Imported, ImportFileError, Source, directory, locust, vllm
 from tokenswarm import EXIT_USAGE, TokenswarmError, judging
 from tokenswarm.judging import Conclusion
 from tokenswarm.rejudging import planned
 from tokenswarm.resuming import PLAN
+
+SERVER = re.compile(r"\w[\w.-]*")
+"""A server's name is part of its runs' folders: as in an experiment's file, it names no other place."""
 
 
 def bring(
@@ -27,8 +31,10 @@ def bring(
     """
     try:
         source = importers.find(path)
-        runs = [_with_loop(run, loop, source) for run in importers.translate(source, tool)]
+        translated = enumerate(importers.translate(source, tool), 1)
+        runs = [replace(_with_loop(run, loop, source), number=number) for number, run in translated]
         if place:
+            _refuse_what_does_not_belong(runs, source, out, str(place["server"]))
             return [_into_experiment(run, source, out, place) for run in runs]
         folders = [out] if len(runs) == 1 else [out / _folder(run, i) for i, run in enumerate(runs, 1)]
         for folder in folders:
@@ -56,6 +62,41 @@ def _refuse_to_overwrite(folder: Path) -> None:
     if (folder / "run.json").exists() or (folder / PLAN).exists():
         text = f"--out: {folder} already holds a run, expected a new directory"
         raise TokenswarmError(text, EXIT_USAGE)
+
+
+def _refuse_what_does_not_belong(runs: Sequence[Imported], source: Source, out: Path, server: str) -> None:
+    """Raise TokenswarmError, before anything is written, for runs that an experiment cannot take.
+
+    The same requests twice would count as two replications; two kinds of loop have no level in common.
+    """
+    if not SERVER.fullmatch(server):
+        text = f"--server: found {server!r}, expected a name of letters, digits, '_', '.' and '-'"
+        raise TokenswarmError(text, EXIT_USAGE)
+    held = {name: _meta(out / name) for name in (planned(out)[1] if (out / PLAN).exists() else [])}
+    known = {
+        (imported.get("sha256"), imported.get("number", 1)): name
+        for name, meta in held.items()
+        if (imported := meta.get("imported"))
+    }
+    loops = {meta["load"]["loop"]: f"{out / name}" for name, meta in held.items() if meta}
+    for run in runs:
+        if (source.sha256, run.number) in known:
+            twice = known[source.sha256, run.number]
+            text = f"already imported as {out / twice}, expected a run of its own: it would count twice"
+            raise ImportFileError(f"{source.path}: {text}")
+        loops.setdefault(str(run.loop), str(source.path))
+    if len(loops) > 1:
+        where = " and ".join(f"{loop} in {path}" for loop, path in sorted(loops.items()))
+        text = "expected one in an experiment: they have no load in common"
+        raise TokenswarmError(f"found loops of two kinds ({where}), {text}", EXIT_USAGE)
+
+
+def _meta(run: Path) -> dict[str, Any]:
+    """Return what a run says of itself; nothing where it was planned and is not there."""
+    try:
+        return dict(rundir.load(run).meta) if (run / "run.json").exists() else {}
+    except rundir.RunError as error:
+        raise TokenswarmError(str(error), EXIT_USAGE) from None
 
 
 def _into_experiment(run: Imported, source: Source, out: Path, given: dict[str, Any]) -> Path:

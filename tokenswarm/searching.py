@@ -61,6 +61,7 @@ class Found(NamedTuple):
     searched: list[Searched]
     quality: dict[str, QualityVerdict]
     unasked: dict[str, str]
+    objectives: tuple[str, ...]  # of the SLA
 
     @property
     def status(self) -> str:
@@ -82,6 +83,7 @@ class Found(NamedTuple):
             "exit_code": self.exit_code,
             "unit": self.unit,
             "sla": self.sla,
+            "objectives": list(self.objectives),
             "settings": asdict(self.settings),
             "servers": [_plain(one, self.settings) for one in self.searched],
             "quality": {name: one.to_json() for name, one in self.quality.items()},
@@ -140,7 +142,8 @@ def search(plan: Experiment, sla: slas.Sla, out: Path, measure: Measure) -> Foun
     """Search for all servers, one after another, as far as runs can be had; keeps search.json up to date."""
     settings = settings_of(plan)
     searched = [Searched(server) for server in plan.servers]
-    found = Found(UNITS[plan.load.loop], sla.name, settings, searched, {}, {})
+    texts = tuple(one.text for one in sla.objectives)
+    found = Found(UNITS[plan.load.loop], sla.name, settings, searched, {}, {}, texts)
     for one in searched:
         before: list[Judged] = []
         while isinstance(step := steps.next_step(one.trials, settings), Step):

@@ -52,7 +52,7 @@ def answer(directory: Path, asked: Question) -> tuple[CapacityPlan, list[Judged]
             asked.by,
             price,
             by_tokens=asked.by_tokens,
-            decided=_pooled(judged, sla) | ({} if asked.sla else _searched(directory, sla.name)),
+            decided=_pooled(judged, sla) | ({} if asked.sla else _searched(directory, sla)),
         )
     except (demand.DemandError, prices.PriceError, rundir.RunError, CapacityError, ComparisonError) as error:
         raise TokenswarmError(str(error), EXIT_USAGE) from None
@@ -79,13 +79,17 @@ def _pooled(judged: list[Judged], sla: Sla) -> dict[tuple[str, float], str]:
     return {(one.server, one.level): one.status for one in found if one.level is not None}
 
 
-def _searched(directory: Path, sla: str) -> dict[tuple[str, float], str]:
-    """Return what a load search decided on all runs of a level; nothing where none was made for this SLA."""
+def _searched(directory: Path, sla: Sla) -> dict[tuple[str, float], str]:
+    """Return what a load search decided on all runs of a level; nothing where none was made for this SLA.
+
+    A search that was judged again may have been so by another SLA of the same name.
+    """
     try:
         found = json.loads((directory / SEARCH).read_text(encoding="utf-8"))
         levels = [(one["server"], level) for one in found["servers"] for level in one["levels"]]
         kept = {(server, float(one["level"])): one["confirmation"] or one["probe"] for server, one in levels}
-        return {at: status for at, status in kept.items() if status} if found["sla"] == sla else {}
+        by_this = (found["sla"], found["objectives"]) == (sla.name, [one.text for one in sla.objectives])
+        return {at: status for at, status in kept.items() if status and by_this}
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # the runs are judged all the same
 

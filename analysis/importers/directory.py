@@ -114,6 +114,7 @@ def _meta(
             "version": run.version,
             "file": source.path.name,
             "sha256": source.sha256,
+            "number": run.number,
             "definitions": list(run.definitions),
             "unknown": list(run.unknown),
             "timed": run.timed,

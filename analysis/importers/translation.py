@@ -32,7 +32,7 @@ class Imported:
     `loop` is open, closed or, where the file does not say, None. `load` is what was asked for, and must be
     the same in two runs that are compared; `level` is its rate (requests/s) or its users. `timed` is False
     where the file has no times: requests are then in its own order, all due at the start. `warmup` counts the
-    requests of the tool's own warm-up, which are left out.
+    requests of the tool's own warm-up, which are left out. `number` is the run's among those of its file.
     """
 
     tool: str
@@ -49,6 +49,7 @@ class Imported:
     timed: bool = True
     duration_ns: int | None = None  # by the tool's own account, where there are no times
     warmup: int = 0
+    number: int = 1
 
 
 def record(number: int, scenario: str, *, due_unix_ns: int, end_ns: int, **known: Any) -> RequestRecord:

@@ -62,6 +62,9 @@ def _run(found: Mapping[str, Any], where: str) -> Imported:
     for name, values in columns.items():
         if len(values) != n:
             raise ImportFileError(f"{where}: found {len(values)} {name} and {n} ttfts, expected as many")
+    latencies = listed(found.get("latencies") or [None] * n, f"{where}: latencies")
+    if len(latencies) != n:
+        raise ImportFileError(f"{where}: found {len(latencies)} latencies and {n} ttfts, expected as many")
     rate, users = found.get("request_rate"), found.get("max_concurrency")
     is_open = isinstance(rate, int | float)
     queued = found.get("queue_times") if is_open and users is not None else None
@@ -69,10 +72,9 @@ def _run(found: Mapping[str, Any], where: str) -> Imported:
     requests = []
     for i in range(n):
         own = {name: values[i] for name, values in columns.items()}
-        latency = (found.get("latencies") or [None] * n)[i]
         queue = queued[i] if isinstance(queued, list) and len(queued) == n else 0
         requests.append(
-            _request(i, {**own, "latency": latency, "queue": queue}, zero, f"{where}: request {i}")
+            _request(i, {**own, "latency": latencies[i], "queue": queue}, zero, f"{where}: request {i}")
         )
     ok = sum(one.outcome == "ok" for one, _ in requests)
     if found.get("completed") != ok:
