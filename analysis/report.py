@@ -32,10 +32,11 @@ def write_report(judged: Sequence[Judged], out: Path) -> Path:
     from . import charts, page, web_report  # noqa: PLC0415 - matplotlib costs a second that only a report needs
 
     (out / "charts").mkdir(parents=True, exist_ok=True)
-    for name, figure in page.chart_figures(judged).items():
+    drawn = page.chart_figures(judged)
+    for name, figure in drawn.items():
         charts.save_png(figure, out / "charts" / f"{name}.png")
     title = "Tokenswarm: " + " and ".join(verdict.name for _, verdict in judged)
-    web_report.write_html(judged, out)
+    web_report.write_html(judged, out, drawn=drawn if len(judged) == 1 else None)
     return charts.save_pdf([page.page(judged)], out / "report.pdf", title)
 
 

@@ -8,11 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from . import page, page_comparison, wording
-from .charts import STATUS, Judged, svg_address
+from .charts import STATUS, Figure, Judged, svg_address
 from .compare import Comparison
 from .objective import ObjectiveResult
 from .overview import Overview
@@ -30,17 +31,25 @@ ALT = {
 """What the charts of a run show, for whoever cannot see them; the tables beside them hold the figures."""
 
 
-def write_html(
+def write_html(  # noqa: PLR0913 - what is known of several runs
     judged: Sequence[Judged],
     out: Path,
     overview: Overview | None = None,
     comparison: Comparison | None = None,
     quality: Quality | None = None,
+    *,
+    drawn: Mapping[str, Figure] | None = None,
 ) -> Path:
-    """Write report.html for one run or several into the folder `out`; the same data give the same bytes."""
+    """Write report.html for one run or several into the folder `out`; the same data give the same bytes.
+
+    Of one run, `drawn` may have the charts already. An experiment's page leaves its runs' charts to the pages
+    in their own folders.
+    """
     place = Path(__file__).parent
     pages = Environment(loader=FileSystemLoader(place), autoescape=True, undefined=StrictUndefined)
-    text = pages.get_template("report.html.jinja").render(_whole(judged, overview, comparison, quality))
+    text = pages.get_template("report.html.jinja").render(
+        _whole(judged, overview, comparison, quality, drawn)
+    )
     return write_atomically(out / "report.html", text.encode("utf-8", "replace"))
 
 
@@ -49,16 +58,17 @@ def _whole(
     overview: Overview | None,
     comparison: Comparison | None,
     quality: Quality | None,
+    drawn: Mapping[str, Figure] | None,
 ) -> dict[str, Any]:
     verdicts = [verdict for _, verdict in judged]
     servers = [one.server for one in overview.capacities] if overview else [one.name for one in verdicts]
-    drawn, told = [], paragraphs(comparison, quality) if comparison else []
+    whole, told = [], paragraphs(comparison, quality) if comparison else []
     if overview:
-        drawn.append(("Verdicts, latency and goodput by load", svg_address(chart_summary(overview))))
+        whole.append(("Verdicts, latency and goodput by load", svg_address(chart_summary(overview))))
         told.insert(0, ("In short", overview.decision()))
     if comparison:
         chart = page_comparison.chart_comparison(comparison, judged)
-        drawn.append(("Ratios to the baseline, and metrics by load", svg_address(chart)))
+        whole.append(("Ratios to the baseline, and metrics by load", svg_address(chart)))
     return {
         "title": f"Tokenswarm: {', '.join(servers)}",
         "simulated": any(verdict.simulated for verdict in verdicts),
@@ -66,24 +76,27 @@ def _whole(
         "symbols": {status: symbol for status, (_, _, symbol) in STATUS.items()},
         "sla": ", ".join(dict.fromkeys(verdict.sla for verdict in verdicts)),
         "paragraphs": told,
-        "overview": drawn,
-        "runs": [_run(f"run-{number}", one) for number, one in enumerate(judged, 1)],
+        "overview": whole,
+        "runs": [_run(number, one, overview, drawn) for number, one in enumerate(judged, 1)],
         "version": judged[0][0].meta.get("tokenswarm"),
     }
 
 
-def _run(anchor: str, one: Judged) -> dict[str, Any]:
+def _run(
+    number: int, one: Judged, overview: Overview | None, drawn: Mapping[str, Figure] | None
+) -> dict[str, Any]:
     run, verdict = one
-    charts = page.chart_figures([one])
+    charts = {} if overview else drawn or page.chart_figures([one])
     return {
-        "anchor": anchor,
+        "anchor": f"run-{number}",
+        "page": f"./{quote(run.path.name)}/report.html" if overview else "",
         "name": verdict.name,
         "status": verdict.status,
         "reasons": verdict.reasons,
         "load": wording.load(run, verdict),
         "objectives": [_objective(result) for result in verdict.objectives],
         "scenarios": [_scenario(scenario) for scenario in verdict.scenarios],
-        "charts": [(ALT[name], svg_address(charts[name])) for name in ALT],
+        "charts": [(ALT[name], svg_address(charts[name])) for name in ALT if name in charts],
         "gates": verdict.gates,
         "origin": wording.origin(run.meta, verdict),
     }

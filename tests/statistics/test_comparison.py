@@ -93,7 +93,7 @@ def test_servers_that_do_not_differ_are_rarely_said_to(queue: Pairs) -> None:
     assert share <= 0.06
 
 
-@pytest.mark.slow
+@pytest.mark.table
 @pytest.mark.parametrize("rho", [0.5, 0.8, 0.9])
 def test_servers_that_do_not_differ_are_rarely_said_to_at_any_load(rho: float) -> None:
     share, trials = false_verdicts(mm1(24000, rho, seed=2))
@@ -130,7 +130,7 @@ def test_the_interval_of_runs_that_are_no_pairs_holds_the_truth(queue: Pairs) ->
     assert 0.93 <= share <= 0.97
 
 
-@pytest.mark.slow
+@pytest.mark.table
 @pytest.mark.parametrize(("rho", "other"), [(0.5, 0.45), (0.8, 0.75), (0.8, 0.82), (0.9, 0.88)])
 def test_the_interval_holds_the_ratio_of_the_queues_own_percentiles(rho: float, other: float) -> None:
     truth = (1 - rho) / (rho / other - rho)  # a sojourn is exponential with the rate 1 / service - arrivals
@@ -209,7 +209,7 @@ def test_as_many_pairs_as_are_asked_for_mostly_show_that_nothing_differs(
     assert found.found >= 0.7
 
 
-@pytest.mark.slow
+@pytest.mark.table
 @pytest.mark.parametrize("spread", [0.01, 0.03, 0.05, 0.1, 0.3])
 @pytest.mark.parametrize("pilot", [2, 4, 6, 12])
 def test_the_promise_holds_for_any_spread(spread: float, pilot: int) -> None:

@@ -121,7 +121,7 @@ def test_the_batching_server() -> None:
     check("batching, 40 % busy, 20 s, gaps p99", each(gaps), truth)
 
 
-@pytest.mark.slow
+@pytest.mark.table
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("rho", "n"), SINGLE)
 def test_single_runs_in_full(rho: float, n: int) -> None:
@@ -132,7 +132,7 @@ def test_single_runs_in_full(rho: float, n: int) -> None:
     check(f"M/M/1 rho {rho}, {n:,} requests, mean", each(means(rho, n, runs)), 1 / (1 - rho))
 
 
-@pytest.mark.slow
+@pytest.mark.table
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("rho", "n", "runs"), POOLED)
 def test_pools_in_full(rho: float, n: int, runs: int) -> None:
@@ -144,7 +144,7 @@ def test_pools_in_full(rho: float, n: int, runs: int) -> None:
     check(f"M/M/1 rho {rho}, {runs} x {n:,} requests, mean", found, 1 / (1 - rho))
 
 
-@pytest.mark.slow
+@pytest.mark.table
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("rate", "seconds"), [(30, 60), (50, 60)])
 def test_the_batching_server_in_full(rate: int, seconds: int) -> None:
