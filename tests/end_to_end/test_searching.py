@@ -27,7 +27,7 @@ servers: [{sim: awq}]
 load: {loop: closed, warmup_s: 0, workers: 1}
 workload: {prompt_words: 60-140, max_tokens: 1, options: [--ignore-eos]}
 sla: {name: small, objectives: ["ttft p50 < 200 ms"]}
-search: {from: 8, to: 64, within: 50 %, confirm: 2, probe_s: 8, longest_s: 32}
+search: {from: 8, to: 64, within: 50 %, confirm: 2, probe_s: 25, longest_s: 50}
 """
 
 
@@ -110,7 +110,7 @@ def test_an_experiment_that_was_interrupted_is_gone_on_with(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_search_is_interrupted_and_finds_its_interval(tmp_path: Path) -> None:
     (tmp_path / "experiment.yaml").write_text(SEARCH)
     out = tmp_path / "out"
