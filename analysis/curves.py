@@ -63,6 +63,7 @@ def gap_edges(pooled: list[Histogram], limits_ms: list[float]) -> FloatArray:
     lows = [max(one.quantile(0.01) / 3, 1000.0) / 1e6 for one in filled]
     low = min(lows + [limit / 4 for limit in limits_ms], default=1.0)
     high = max([one.max / 1e6 for one in filled] + [limit * 1.5 for limit in limits_ms], default=10.0)
+    high = max(high, low)  # all gaps may be 0: everything came together
     anchor = limits_ms[0] if limits_ms else 1.0
     first = math.floor(math.log(low / anchor) / math.log(STEP))
     last = math.ceil(math.log(high / anchor) / math.log(STEP)) + 1

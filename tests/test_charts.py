@@ -126,3 +126,11 @@ def test_wrapped_lines_fit_and_lose_nothing_unmarked(words: list[str], lines: in
     assert len(found) <= lines
     assert all(width_in(line, 9) <= 2.0 for line in found)
     assert " ".join(found).split() == words or any(line.endswith("…") for line in found)
+
+
+def test_gaps_that_are_all_zero_have_classes_too() -> None:
+    together = Histogram()
+    together.record([0] * 50)
+    edges = gap_edges([together], [])
+    assert np.all(np.diff(edges) > 0)
+    assert gap_shares(together, edges).sum() == pytest.approx(1.0)
