@@ -14,7 +14,7 @@ from .compare import Comparison, compare
 from .conditions import Difference, differences, is_declared
 from .effects import MARGIN
 from .reading import ComparisonError, margin_of
-from .replications import replications
+from .replications import decided, replications
 from .rundir import Run
 from .sla import Sla
 from .verdict import Verdict
@@ -69,9 +69,8 @@ def between(
         raise UndeclaredError(text, lines)
     placed = [one for side in sides for one in _placed(side, base)]
     found = margin if margin is not None else margin_of(base.judged[0][0], MARGIN)
-    together = replications(placed, sla)
-    decided = {(one.server, one.level): one.status for one in together if one.level is not None}
-    return compare(placed, margin=found, declared=(*declared, *NATURAL), decided=decided), placed
+    verdicts = decided(replications(placed, sla))
+    return compare(placed, margin=found, declared=(*declared, *NATURAL), decided=verdicts), placed
 
 
 def _undeclared(base: Side, side: Side, declared: Sequence[str]) -> list[str]:

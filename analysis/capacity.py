@@ -14,7 +14,7 @@ import numpy as np
 
 from .evidence import Evidence
 from .objective import FAIL, PASS, ObjectiveResult
-from .reading import LATENCIES, Place, metrics, percentile_of, place
+from .reading import LATENCIES, LEVEL_UNITS, Place, metrics, percentile_of, place
 from .rundir import Run
 from .scopes import judge_whole
 from .sla import POOLED_METRICS, Goodput, Latency, Limit, Sla
@@ -25,8 +25,6 @@ Judged = tuple[Run, Verdict]
 
 Decided = Mapping[tuple[str, float], str]
 """(server, level) -> verdict."""
-
-UNITS = {"closed": "users", "open": "arrivals/s"}
 
 BROKEN = (FAIL, OVERSATURATED)
 """A level with one of these was shown not to keep the SLA."""
@@ -165,7 +163,7 @@ def _capacity(
     return Capacity(
         server=server,
         loop=verdicts[0].loop,
-        unit=UNITS.get(verdicts[0].loop, "load"),
+        unit=LEVEL_UNITS.get(verdicts[0].loop, "load"),
         levels=tuple(made),
         highest=highest,
         refuted=refuted,

@@ -12,17 +12,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .gates import Gate
-from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult, percent
+from .objective import FAIL, INCONCLUSIVE, NEEDED, PASS, WORTH_UNKNOWN, ObjectiveResult, percent
 from .rates import UNITS
 from .sla import WHOLE, ErrorRate, Goodput, Latency, Limit, Objective, Rate, Sla
-from .statistics import BATCH_TAU, BATCHES, MIN_CLUSTERS, share_bounds
+from .statistics import share_bounds
 from .summary import ScenarioSummary
 from .verdict import Verdict, overall
-
-WORTH_UNKNOWN = MIN_CLUSTERS
-"""The fewest independent events for which the judge gives an interval anywhere."""
-
-NEEDED = BATCHES * BATCH_TAU
 
 Share = Latency | ErrorRate | Goodput
 """Objectives that allow a share of bad events."""

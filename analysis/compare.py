@@ -16,7 +16,7 @@ from . import reading
 from .blocks import crossings
 from .conditions import OF_AN_EXPERIMENT, Difference, differences, is_declared
 from .effects import MARGIN, Effect, Sides, Terms, effects_of
-from .reading import TOKENS, ComparisonError, Place, Reading
+from .reading import LEVEL_UNITS, TOKENS, ComparisonError, Place, Reading
 from .record import SCHEMA
 from .rundir import Run
 from .shift import Shift, shifts_of
@@ -26,8 +26,6 @@ MISSING = "missing"
 
 CROSSING = ("ttft p95", "itl p50", "e2e p50", TOKENS)
 """Metrics whose crossover is looked for; in an open loop not the tokens, which follow the arrivals."""
-
-_UNITS = {"closed": "users", "open": "arrivals/s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +157,7 @@ def compare(
         for name in candidates
         for level in levels
     ]
-    unit = _UNITS[judged[0][1].loop]
+    unit = LEVEL_UNITS[judged[0][1].loop]
     return Comparison(
         baseline=baseline,
         sla=judged[0][1].sla,
@@ -211,7 +209,7 @@ def _baseline(judged: Sequence[tuple[Run, Verdict]]) -> str:
         ):
             if found != expected:
                 raise ComparisonError(f"{run.path}: found the {what} {found!r}, expected {expected!r}")
-    if first.loop not in _UNITS:
+    if first.loop not in LEVEL_UNITS:
         raise ComparisonError(f"{first_run.path}: found the loop {first.loop!r}, expected open or closed")
     names = dict.fromkeys(reading.place(run).server for run, _ in judged)
     if baseline not in names or len(names) < 2:

@@ -28,6 +28,10 @@ TAIL_VALUES = 10
 _ORDER = ("ttft", *POOLED_METRICS, *REQUEST_METRICS[1:])
 
 
+LEVEL_UNITS = {"closed": "users", "open": "arrivals/s"}
+"""What a level of load counts, by the kind of loop."""
+
+
 class ComparisonError(ValueError):
     """Runs that cannot be compared: says where, what was found and what was expected."""
 

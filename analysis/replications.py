@@ -94,6 +94,11 @@ def replications(judged: Sequence[Judged], sla: Sla) -> tuple[Replications, ...]
     return tuple(pool(server, level, group, sla) for (server, level), group in groups.items())
 
 
+def decided(together: Sequence[Replications]) -> dict[tuple[str, float], str]:
+    """Return the verdict on each server at each level."""
+    return {(one.server, one.level): one.status for one in together if one.level is not None}
+
+
 def pool(server: str, level: float | None, judged: Sequence[Judged], sla: Sla) -> Replications:
     """Judge replications together; of one run that is its own verdict."""
     counted = [(run, verdict) for run, verdict in judged if verdict.status != INVALID]

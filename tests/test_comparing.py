@@ -22,7 +22,7 @@ from tokenswarm.comparing import Asked, Compared
 SLA = "name: first\nobjectives: [ttft p95 < 100 ms]\n"
 STEADY = {"ttft_sigma": 0.02, "itl_sigma": 0.02}
 PROFILE = {"name": "int8", "engine": "vllm", "options": {"max-model-len": 2048}}
-ARGV = ["/root/a/python", "-m", "vllm", "--model", "/root/a/m-int8", "--port", "39143", "--dtype", "bfloat16"]
+ARGV = ["/home/a/python", "-m", "vllm", "--model", "/home/a/m-int8", "--port", "39143", "--dtype", "bfloat16"]
 SERVED = {
     "server": {
         "profile": PROFILE,

@@ -12,7 +12,7 @@ from analysis.charts import Judged
 from analysis.compare import compare
 from analysis.overview import Overview
 from analysis.page_summary import chart_summary, page_summary
-from analysis.replications import replications
+from analysis.replications import decided, replications
 from analysis.report import write_experiment
 from analysis.sla import Sla, parse
 from tests.experiments import experiment
@@ -24,8 +24,7 @@ LONG = {"seconds": 60, "rate": 30.0}
 
 def overview(judged: list[Judged], sla: Sla = SLA, quality: Mapping[str, str] | None = None) -> Overview:
     together = replications(judged, sla)
-    decided = {(one.server, one.level): one.status for one in together if one.level is not None}
-    return Overview(judged, together, capacity.measure(judged, sla, decided), quality or {}, [])
+    return Overview(judged, together, capacity.measure(judged, sla, decided(together)), quality or {}, [])
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +74,9 @@ def test_many_servers_and_levels_have_their_places(tmp_path: Path) -> None:
 
 def test_the_report_begins_with_the_decision(sweep: list[Judged], tmp_path: Path) -> None:
     found = overview(sweep)
-    decided = {(one.server, one.level): one.status for one in found.together if one.level is not None}
-    written = write_experiment(found, compare(sweep, decided=decided), None, tmp_path)
-    first = write_experiment(found, compare(sweep, decided=decided), None, tmp_path).read_bytes()
+    verdicts = decided(found.together)
+    written = write_experiment(found, compare(sweep, decided=verdicts), None, tmp_path)
+    first = write_experiment(found, compare(sweep, decided=verdicts), None, tmp_path).read_bytes()
     assert written.read_bytes() == first
     pages = [page.extract_text() for page in PdfReader(written).pages]
     assert "base keeps the SLA up to 8 users" in " ".join(pages[0].split())

@@ -13,7 +13,7 @@ from analysis import sla as slas
 from analysis.overview import Overview
 from analysis.quality import QualityVerdict
 from analysis.reading import ComparisonError
-from analysis.replications import Judged, Replications, replications
+from analysis.replications import Judged, Replications, decided, replications
 from tokenswarm import EXIT_USAGE, TokenswarmError
 from tokenswarm.experiment import Experiment, InlineSla, scenarios
 
@@ -151,10 +151,9 @@ def conclude(  # noqa: PLR0913 - what was measured, asked and left out
         name: {"status": "INCONCLUSIVE", "reasons": [f"not judged: {why}"]} for name, why in unasked.items()
     }
     together = replications(judged, by)
-    decided = {(one.server, one.level): one.status for one in together if one.level is not None}
     comparison = None
     try:
-        comparison = compare.compare(judged, decided=decided)
+        comparison = compare.compare(judged, decided=decided(together))
         said = sentences.sentences(comparison, plain or None)
     except ComparisonError as error:
         said = [] if _one_server(judged) else [f"not compared: {error}"]
@@ -182,9 +181,8 @@ def _report(  # noqa: PLR0913, PLR0917 - all that is known of an experiment
         if len(judged) <= report.MAX_RUNS:
             report.write_report(judged, out)
         return
-    decided = {(one.server, one.level): one.status for one in together if one.level is not None}
     try:
-        curves = capacity.measure(judged, by, decided)
+        curves = capacity.measure(judged, by, decided(together))
     except capacity.CapacityError:  # open and closed loops in one folder: each run has its own report
         return
     statuses = {name: str(one["status"]) for name, one in quality.items()}

@@ -21,6 +21,7 @@ from analysis import rundir, verdict
 from analysis import searching as steps
 from analysis import sla as slas
 from analysis.quality import QualityVerdict
+from analysis.reading import LEVEL_UNITS
 from analysis.record import SCHEMA
 from analysis.replications import Judged, pool
 from analysis.searching import CONFIRM, PROBE, Done, Step, Trial
@@ -31,7 +32,6 @@ from tokenswarm.resuming import PLAN, is_whole
 
 FILE = "search.json"
 
-UNITS = {"open": "arrivals/s", "closed": "users"}
 
 Measure = Callable[[Run, "list[Searched]"], bool]
 """Makes a run, if it is not there; returns whether it is whole. It is told how far all searches are."""
@@ -143,7 +143,7 @@ def search(plan: Experiment, sla: slas.Sla, out: Path, measure: Measure) -> Foun
     settings = settings_of(plan)
     searched = [Searched(server) for server in plan.servers]
     texts = tuple(one.text for one in sla.objectives)
-    found = Found(UNITS[plan.load.loop], sla.name, settings, searched, {}, {}, texts)
+    found = Found(LEVEL_UNITS[plan.load.loop], sla.name, settings, searched, {}, {}, texts)
     for one in searched:
         before: list[Judged] = []
         while isinstance(step := steps.next_step(one.trials, settings), Step):

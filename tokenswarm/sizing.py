@@ -13,12 +13,11 @@ from analysis.capacity import CapacityError
 from analysis.capacity_plan import CapacityPlan
 from analysis.fleet import Assumptions
 from analysis.reading import ComparisonError
-from analysis.replications import replications
+from analysis.replications import decided, replications
 from analysis.sla import Sla
-from tokenswarm import EXIT_USAGE, TokenswarmError, judging, rejudging, resuming
+from tokenswarm import EXIT_USAGE, TokenswarmError, judging, rejudging, resuming, searching
 
 RESULT, REPLICAS, PDF = "capacity.json", "replicas.csv", "capacity.pdf"
-SEARCH = "search.json"
 
 Judged = tuple[rundir.Run, verdict.Verdict]
 
@@ -52,7 +51,7 @@ def answer(directory: Path, asked: Question) -> tuple[CapacityPlan, list[Judged]
             asked.by,
             price,
             by_tokens=asked.by_tokens,
-            decided=_pooled(judged, sla) | ({} if asked.sla else _searched(directory, sla)),
+            decided=decided(replications(judged, sla)) | ({} if asked.sla else _searched(directory, sla)),
         )
     except (demand.DemandError, prices.PriceError, rundir.RunError, CapacityError, ComparisonError) as error:
         raise TokenswarmError(str(error), EXIT_USAGE) from None
@@ -73,19 +72,13 @@ def _runs(directory: Path) -> tuple[list[Path], list[str]]:
     return runs, [name for name in names if directory / name not in runs]
 
 
-def _pooled(judged: list[Judged], sla: Sla) -> dict[tuple[str, float], str]:
-    """Return the verdicts on all runs of a server at a level together."""
-    found = replications(judged, sla)
-    return {(one.server, one.level): one.status for one in found if one.level is not None}
-
-
 def _searched(directory: Path, sla: Sla) -> dict[tuple[str, float], str]:
     """Return what a load search decided on all runs of a level; nothing where none was made for this SLA.
 
     A search that was judged again may have been so by another SLA of the same name.
     """
     try:
-        found = json.loads((directory / SEARCH).read_text(encoding="utf-8"))
+        found = json.loads((directory / searching.FILE).read_text(encoding="utf-8"))
         levels = [(one["server"], level) for one in found["servers"] for level in one["levels"]]
         kept = {(server, float(one["level"])): one["confirmation"] or one["probe"] for server, one in levels}
         by_this = (found["sla"], found["objectives"]) == (sla.name, [one.text for one in sla.objectives])

@@ -105,8 +105,8 @@ def _ahead(text: Text, state: Progress) -> Text:
 
 def conclusion(found: Any, console: Console) -> None:
     """Print what came out of one run or of an experiment: verdicts, and in words what they mean together."""
-    if any(len(one.runs) > 1 for one in found.replications):
-        _replications(found.replications, console)
+    if found.together:
+        _replications(found.together, console)
     elif len(found.verdicts) <= SIDE_BY_SIDE:
         verdict_table(found.verdicts, console)
         _reasons([(one.name, one) for one in found.verdicts], console)
@@ -192,11 +192,9 @@ def early_stopping(found: Any, console: Console) -> None:
         "MLPerf's early stopping, 99 % confidence; it supposes independent requests and changes no verdict:"
     )
     console.print(Text(words), soft_wrap=True)
-    together = any(len(one.runs) > 1 for one in found.replications)
-    for one in found.replications if together else found.verdicts:
-        name = f"{one.server} at {one.level:g}" if together else one.name
+    for one in found.together or found.verdicts:
         for line in (answer.line() for answer in ask(one.objectives)):
-            console.print(Text(f"  {name}: {line}"), soft_wrap=True)
+            console.print(Text(f"  {one.name}: {line}"), soft_wrap=True)
 
 
 def _cell(result: Any) -> Text:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.coarse import NEEDED, Worth
+from analysis.coarse import Worth
+from analysis.objective import NEEDED
 from analysis.statistics import (
     FloatArray,
     autocorrelation_time,
