@@ -19,7 +19,7 @@ import locust.stats
 from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
-from locustfiles import _meta
+from locustfiles import _meta, _web
 from locustfiles._ledger import Report
 from locustfiles._merge import Merge
 from locustfiles._options import Settings
@@ -56,6 +56,7 @@ def init(environment: Any) -> None:
     """Set up this process's coordinator; a worker has none."""
     if not isinstance(environment.runner, WorkerRunner):
         _coordinators[id(environment)] = Coordinator(environment)
+        _web.open_door(environment)
 
 
 def _loop(classes: list[Any]) -> str:

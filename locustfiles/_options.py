@@ -27,7 +27,7 @@ ENDPOINTS = ("chat", "completions")
 
 def add_arguments(parser: Any) -> None:
     """Add our options to Locust's parser (a LocustArgumentParser)."""
-    parser.set_defaults(stop_timeout=STOP_TIMEOUT_S)
+    parser.set_defaults(stop_timeout=STOP_TIMEOUT_S, web_host="127.0.0.1")  # not every address, unless asked
 
     def option(flag: str, default: object, text: str, **more: Any) -> None:
         name = "TOKENSWARM_" + flag.strip("-").replace("-", "_").upper()
