@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, request, send_from_directory
 
+from locustfiles._tabs import Tabs
+
 PAGE = Path(__file__).with_name("_page")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -39,6 +41,7 @@ class Door:
         """Open nothing yet; `hang` does, when all routes are there."""
         self.ui: Any = environment.web_ui
         self.base: str = (environment.parsed_options.web_base_path or "").rstrip("/")
+        self.tabs = Tabs(self.ui, self.base)
         self._blueprint = Blueprint("tokenswarm", __name__, url_prefix=f"{self.base}/llm")
         self._blueprint.after_request(_guarded)
 
