@@ -37,6 +37,9 @@ MATERIAL_RISE = 0.5
 HALF_RISE = 0.25
 """Each half of the window must show at least this part of the rise: a ramp-up or a step does not."""
 
+FIRST_LAGS, BLOCKS_AT_ONCE = 512, 16
+"""The lags of an autocorrelation that are looked at first, and the blocks that are transformed at once."""
+
 MIN_TREND_S = 20
 """A trend needs at least so many seconds."""
 
@@ -65,14 +68,39 @@ def autocorrelation_time(series: NDArray[Any]) -> float:
     if len(x) < 4 or np.ptp(x) == 0:
         return 1.0
     x = x - x.mean()
-    size = 1 << (2 * len(x) - 1).bit_length()
-    spectrum = np.fft.rfft(x, size)
-    covariance = np.fft.irfft(spectrum * np.conj(spectrum), size)[: len(x)]
-    rho = covariance[: len(x) // 2 * 2] / covariance[0]
-    pairs = rho[0::2] + rho[1::2]
-    ends = np.flatnonzero(pairs <= 0)
-    positive = pairs[: ends[0]] if len(ends) else pairs
-    return max(1.0, float(2 * np.minimum.accumulate(positive).sum() - 1)) if len(positive) else 1.0
+    lags, sums = 0, x[:0]
+    while lags < len(x):  # the sum mostly ends within the first few lags of a long series
+        lags = min(len(x), max(FIRST_LAGS, 16 * lags))
+        sums = _lagged_sums(x, lags)
+        pairs = sums[: lags // 2 * 2].reshape(-1, 2).sum(axis=1) / sums[0]
+        ends = np.flatnonzero(pairs <= 0)
+        if len(ends):
+            pairs = pairs[: ends[0]]
+            break
+    return max(1.0, float(2 * np.minimum.accumulate(pairs).sum() - 1)) if len(pairs) else 1.0
+
+
+def _lagged_sums(x: NDArray[Any], lags: int) -> NDArray[Any]:
+    """Return sum(x[i] * x[i + lag]) for each lag below `lags`.
+
+    By FFT, in blocks that fit the processor's cache: each is correlated with itself and what follows it.
+    """
+    from scipy.fft import irfft, rfft  # noqa: PLC0415 - as above
+
+    size = 4 * lags
+    step = size - lags  # a block's own values; behind them lie those that it meets
+    blocks = -(-len(x) // step)
+    padded = np.zeros((blocks - 1) * step + size)
+    padded[: len(x)] = x
+    wide = np.lib.stride_tricks.sliding_window_view(padded, size)[::step]
+    total = np.zeros(size // 2 + 1, dtype=np.complex128)
+    for start in range(0, blocks, BLOCKS_AT_ONCE):
+        met = rfft(wide[start : start + BLOCKS_AT_ONCE])
+        own = wide[start : start + BLOCKS_AT_ONCE].copy()
+        own[:, step:] = 0.0
+        total += (np.conj(rfft(own, overwrite_x=True)) * met).sum(axis=0)
+    sums: NDArray[Any] = irfft(total, size)[:lags]
+    return sums
 
 
 @dataclass(frozen=True, slots=True)
