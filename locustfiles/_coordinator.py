@@ -314,7 +314,6 @@ class _Run:
     def finish(self) -> bool:
         """Write everything that is left; returns whether a worker was lost."""
         self.closed = True
-        self.ended_unix_ns = time.time_ns()
         gevent.killall(self._greenlets)
         counted = self.target.finish()
         self.directory.append_intervals(self.merge.intervals(1 << 62))
@@ -331,6 +330,7 @@ class _Run:
         )
         self.directory.close()
         self._close_locust_csv()
+        self.ended_unix_ns = time.time_ns()
         log.info("Results are in %s", self.directory.path)
         return bool(lost)
 

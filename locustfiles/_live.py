@@ -203,14 +203,9 @@ class Series:
 
     def shown(self, until_s: float) -> list[int]:
         """Return the keys of what can be drawn; workers have reported on all seconds before `until_s`."""
-        if until_s == inf:  # the run has ended
-            return sorted(self.buckets)
-        known = min(until_s, self.newest + 1)
-        return sorted(
-            key
-            for key in self.buckets
-            if (key + 1) * self.width_s <= known or key * self.width_s + SETTLED_S <= known
-        )
+        enough_s = 1 if until_s == inf else min(self.width_s, SETTLED_S)  # inf: the run has ended
+        first, last = self.oldest - self.width_s, min(until_s, self.newest + 1) - enough_s
+        return sorted(key for key in self.buckets if first < key * self.width_s <= last)
 
 
 class Live:

@@ -28,7 +28,7 @@ def keep_up(live: Live, target: Target) -> None:
     """Bring a run's buckets up to date once a second until killed, while no token is waiting."""
     seen: dict[str, float] = {}
     while True:
-        gevent.sleep(1.0)
+        gevent.sleep((0.5 - time.time()) % 1.0 or 1.0)  # it is read at the full second
         if target.last and target.last is not seen:
             seen = target.last
             live.reading(int(time.time()) - 1, seen)

@@ -3,11 +3,13 @@ import { clock, withUnit } from "./words.js";
 import { drawHeat, drawMarks } from "./marks.js";
 
 const { uPlot } = window;
-const HEIGHT = 200;
+const HEIGHT = 210;
 const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3]]; // a line is told by its dashes, too
+const BORDERS = ["solid", "dashed", "dotted", "double"]; // the same in the legend
 const FONT = "12px system-ui, sans-serif";
 
 const made = (kind, parent, properties = {}) => parent.appendChild(Object.assign(document.createElement(kind), properties));
+const latest = (values) => values.findLast((value) => value !== null);
 const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export class Figure {
@@ -55,7 +57,6 @@ export class Figure {
   }
 
   inWords(lines) {
-    const latest = (values) => values.findLast((value) => value !== null);
     const said = lines.map(({ label, values }) => `${label} ${withUnit(latest(values), this.spec.unit)}`);
     this.place.setAttribute("aria-label", `${this.spec.title}, latest: ${said.join(", ")}`);
     this.body.replaceChildren();
@@ -99,6 +100,7 @@ export class Figure {
     const options = {
       width: Math.max(200, Math.floor(this.place.clientWidth)),
       height: HEIGHT,
+      legend: { markers: { dash: (_, place) => BORDERS[(place - 1) % BORDERS.length] } },
       cursor: { sync: { key: "tokenswarm" }, drag: { x: true, y: false, dist: 8 } },
       scales: {
         x: { time: true, range: (_, from, to) => (from === null ? [0, 1] : [from, Math.max(to, from + this.width_s)]) },
@@ -107,18 +109,19 @@ export class Figure {
           : { range: (_, from, to) => [0, this.top(to)] },
       },
       axes: [
-        { ...axis, space: 70, values: (_, splits, __, ___, step) => splits.map((at) => clock(at, step < 60)) },
+        { ...axis, space: 70, size: 34, values: (_, splits, __, ___, step) => splits.map((at) => clock(at, step < 60)) },
         { ...axis, size: 58, values: (_, splits) => splits.map((at) => withUnit(at, "")), ...(this.heat ? logarithmic : {}) },
       ],
       series: [
-        { label: "at", value: (_, at) => (at === null ? "–" : clock(at, true)) },
+        { label: "at", value: (plot, at) => clock(at ?? plot.data[0].at(-1) ?? 0, true) },
         ...lines.map(({ label }, place) => ({
           label,
           stroke: this.heat ? ink("--ink") : ink(`--line-${(place % 6) + 1}`),
           width: this.heat ? 1.25 : 2,
           dash: DASHES[place % DASHES.length],
           points: { show: columns[0].length < 3 },
-          value: (_, value) => withUnit(value, this.spec.unit),
+          // without a cursor the latest
+          value: (plot, value, line, at) => withUnit(at === null ? latest(plot.data[line]) : value, this.spec.unit),
         })),
       ],
       hooks: {

@@ -57,7 +57,7 @@ export function drawMarks(plot, limits, markers, ink) {
       if (!above) stroke(ctx, box.left, y, box.left + box.width, y);
       const base = above || y - box.top < 16 * ratio ? Math.max(y, box.top) + 15 * ratio : y - 2 * ratio;
       ctx.textAlign = "right";
-      ctx.fillText(above ? `${text} ↑` : text, box.left + box.width - 4 * ratio, base);
+      write(ctx, above ? `${text} ↑` : text, box.left + box.width - 4 * ratio, base, ink);
     }
     for (const { unix_s, text } of markers) {
       const x = plot.valToPos(unix_s, "x", true);
@@ -67,9 +67,23 @@ export function drawMarks(plot, limits, markers, ink) {
       const right = x > box.left + box.width * 0.7;
       ctx.textAlign = right ? "right" : "left";
       const short = text.length > TEXT_MAX ? `${text.slice(0, TEXT_MAX - 1)}…` : text;
-      ctx.fillText(`⚑ ${short}`, x + (right ? -4 : 4) * ratio, box.top + box.height - 4 * ratio);
+      write(ctx, `⚑ ${short}`, x + (right ? -4 : 4) * ratio, box.top + 14 * ratio, ink);
     }
   });
+}
+
+// Writes over lines, on a rim that keeps it readable.
+function write(ctx, text, x, y, ink) {
+  const [colour, dash] = [ctx.fillStyle, ctx.getLineDash()];
+  ctx.setLineDash([]);
+  ctx.lineJoin = "round";
+  ctx.strokeStyle = ink("--panel");
+  const width = ctx.lineWidth;
+  ctx.lineWidth = 3 * width;
+  ctx.strokeText(text, x, y);
+  ctx.fillText(text, x, y);
+  Object.assign(ctx, { lineWidth: width, strokeStyle: colour });
+  ctx.setLineDash(dash);
 }
 
 function stroke(ctx, x0, y0, x1, y1) {

@@ -54,7 +54,8 @@ def page(tmp_path: Path, workers: int, base: str) -> Iterator[Page]:
         port, bind = free_port(), str(free_port())
         head = [part for part in command("chat", url) if part not in {"--headless", "--only-summary"}]
         crew = [*head, "--worker", "--master-host", "127.0.0.1", "--master-port", bind]
-        head += ["--web-port", str(port), "--web-base-path", base]
+        # a worker of Locust is ready again only so long after it has stopped
+        head += ["--web-port", str(port), "--web-base-path", base, "--stop-timeout", "3"]
         if workers:
             head += ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", bind]
         master = stack.enter_context(started(head, tmp_path / "master.log"))
@@ -109,6 +110,7 @@ def test_page_follows_a_run_and_the_next(tmp_path: Path, workers: int, base: str
         _page_says_what_the_run_directory_says(shown, ended)
         assert ended["run"]["tokens_per_s"] is None  # of now; the table has the whole run's
         first = ended["run"]["id"]
+        shown.master.wait_until_it_says("reported as ready", times=2 * workers)  # before, and again
 
         shown.press("swarm", user_count=2, spawn_rate=2, host=shown.target)
         again = shown.until(lambda data: data["run"]["id"] != first and len(data["unix_s"]) >= 2)
