@@ -9,7 +9,7 @@ import io
 import json
 import time
 from math import inf
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gevent
 from flask import Response, request
@@ -17,6 +17,9 @@ from flask import Response, request
 from locustfiles import _live_table
 from locustfiles._live import Live
 from locustfiles._target import Target
+
+if TYPE_CHECKING:
+    from locustfiles._web import Door
 
 KEPT_S = 1.0
 REPORTED_S = 3  # by then every worker has reported on a second: they report once a second
@@ -61,7 +64,7 @@ class Answers:
             return []
         if made is None or made.run is not run or time.monotonic() - made.at_s > KEPT_S:
             rows = run.live.table.rows(run.merge.totals, _elapsed_s(run))
-            self._table = made = Made(time.monotonic(), run, rows)
+            made = self._table = Made(time.monotonic(), run, rows)
         return made.rows
 
     def text(self, span: str) -> str:
@@ -82,19 +85,13 @@ class Answers:
         until_s = inf if run.ended_unix_ns else now_s - REPORTED_S
         recent = live.columns(live.recent, until_s)
         shown = recent if span == "recent" else live.columns(live.run, until_s)
-        return (
-            answer
-            | shown
-            | {
-                "run": self._about(run, recent),
-                "columns": _live_table.COLUMNS,
-                "table": self.table(),
-            }
-        )
+        about, columns = self._about(run, recent), _live_table.COLUMNS
+        return {**answer, **shown, "run": about, "columns": columns, "table": self.table()}
 
     def _about(self, run: Any, recent: dict[str, Any]) -> dict[str, Any]:
         columns, ended = recent["series"], bool(run.ended_unix_ns)
-        return run.about | {
+        return {
+            **run.about,
             "users": 0 if ended else self._environment.runner.user_count,
             "elapsed_s": round(_elapsed_s(run), 1),
             "requests": run.live.requests,
@@ -117,7 +114,8 @@ def _state(run: Any) -> str:
 
 
 def _elapsed_s(run: Any) -> float:
-    return ((run.ended_unix_ns or time.time_ns()) - run.started_unix_ns) / 1e9
+    ended_unix_ns: int = run.ended_unix_ns or time.time_ns()
+    return (ended_unix_ns - int(run.started_unix_ns)) / 1e9
 
 
 def _now(column: list[float | None], seconds: int, *, ended: bool) -> float | None:
@@ -126,7 +124,7 @@ def _now(column: list[float | None], seconds: int, *, ended: bool) -> float | No
     return round(sum(known) / len(known), 2) if known and not ended else None
 
 
-def add_live_data(door: Any, answers: Answers) -> None:
+def add_live_data(door: "Door", answers: Answers) -> None:
     """Offer the data of the live page, and its table as a file."""
 
     @door.route("/data.json")
