@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from locustfiles._web import Door
 
 LINK = (
-    '<a href="{href}" style="position:fixed;right:16px;bottom:16px;z-index:2000;padding:10px 16px;'
+    '<a href="{href}" style="position:fixed;right:16px;bottom:56px;z-index:2000;padding:10px 16px;'
     "border-radius:6px;background:#0b6b4f;color:#fff;font:600 15px system-ui,sans-serif;"
     'text-decoration:none;box-shadow:0 1px 4px rgba(0,0,0,.4)">Live LLM page</a>'
 )

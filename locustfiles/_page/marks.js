@@ -64,9 +64,9 @@ export function drawMarks(plot, limits, markers, ink) {
       ctx.strokeStyle = ctx.fillStyle = ink("--ink");
       ctx.setLineDash([2 * ratio, 3 * ratio]);
       stroke(ctx, x, box.top, x, box.top + box.height);
-      const right = x > box.left + box.width * 0.7;
-      ctx.textAlign = right ? "right" : "left";
       const short = text.length > TEXT_MAX ? `${text.slice(0, TEXT_MAX - 1)}…` : text;
+      const right = x + ctx.measureText(`⚑ ${short}`).width + 8 * ratio > box.left + box.width;
+      ctx.textAlign = right ? "right" : "left";
       write(ctx, `⚑ ${short}`, x + (right ? -4 : 4) * ratio, box.top + 14 * ratio, ink);
     }
   });
