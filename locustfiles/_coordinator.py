@@ -19,8 +19,9 @@ import locust.stats
 from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
-from locustfiles import _meta, _web
+from locustfiles import _live_data, _meta, _web
 from locustfiles._ledger import Report
+from locustfiles._live import Live
 from locustfiles._merge import Merge
 from locustfiles._options import Settings
 from locustfiles._rundir import RunDirectory
@@ -55,8 +56,8 @@ def give_up(environment: Any, code: int) -> None:
 def init(environment: Any) -> None:
     """Set up this process's coordinator; a worker has none."""
     if not isinstance(environment.runner, WorkerRunner):
-        _coordinators[id(environment)] = Coordinator(environment)
-        _web.open_door(environment)
+        coordinator = _coordinators[id(environment)] = Coordinator(environment)
+        _web.open_door(environment, coordinator)
 
 
 def _loop(classes: list[Any]) -> str:
@@ -75,6 +76,7 @@ class Coordinator:
         """Listen to Locust."""
         self.environment = environment
         self.run: _Run | None = None
+        self.latest: _Run | None = None  # still known when it has ended: the pages show it until the next one
         self._found_model = ""  # by the latest run, where none was named
         options = environment.parsed_options
         self._fixed = {name: getattr(options, name) for name in FIXED}
@@ -117,7 +119,7 @@ class Coordinator:
             target = Target.look(environment.host or "", verify=settings.verify, model=options.model)
             self._found_model = "" if options.model else target.model
             options.model = target.model
-            self.run = _Run(environment, settings, target, loop, self._broke_off)
+            self.run = self.latest = _Run(environment, settings, target, loop, self._broke_off)
         except WorkloadError as error:
             self._refuse(EXIT_USAGE, str(error))
         except TargetError as error:
@@ -222,9 +224,11 @@ class _Run:
         self.target = target
         self.options = environment.parsed_options
         self.started_unix_ns = time.time_ns()
-        self.spawned_unix_ns = self.stopping_unix_ns = 0
+        self.spawned_unix_ns = self.stopping_unix_ns = self.ended_unix_ns = 0
         self.finishing = self.abandoned = self.closed = False
-        self.merge = Merge(self.options.run_id)
+        self.live = Live() if environment.web_ui else None
+        self.about = _meta.about(self.options, settings, target, loop)  # the options change with the next run
+        self.merge = Merge(self.options.run_id, self.live)
         self.heard_of: dict[str, str] = {}  # Locust's client id -> our worker name
         self.missing: dict[str, str] = {}  # client id -> since when
         self.left: dict[str, str] = {}  # in order, but before the end: client id -> when
@@ -241,6 +245,8 @@ class _Run:
             gevent.spawn(self._write, work)
             for work in (self._locust_csv.stats_writer, self._watch, target.watch)
         ]
+        if self.live:
+            self._greenlets.append(gevent.spawn(_live_data.keep_up, self.live, target))
         log.info("Results go to %s", self.directory.path)
 
     def _clients(self) -> list[str]:
@@ -265,7 +271,7 @@ class _Run:
 
     def abandon(self) -> None:
         """Write no more, and wait for nobody."""
-        self.abandoned = True
+        self.abandoned, self.ended_unix_ns = True, time.time_ns()
         gevent.killall(self._greenlets, block=False)
 
     def _watch(self) -> None:
@@ -312,7 +318,7 @@ class _Run:
         counted = self.target.finish()
         self.directory.append_intervals(self.merge.intervals(1 << 62))
         self.directory.write_timeline(self.merge.seconds())
-        lost = self._lost()
+        lost = _meta.lost(self.expected, self.heard_of, self.missing, self.left, self.merge)
         self.directory.write_meta(
             self._meta()
             | _meta.account(self.merge, max(1, len(self.expected)), lost)
@@ -324,6 +330,7 @@ class _Run:
         )
         self.directory.close()
         self._close_locust_csv()
+        self.ended_unix_ns = time.time_ns()
         log.info("Results are in %s", self.directory.path)
         return bool(lost)
 
@@ -342,34 +349,6 @@ class _Run:
             "window": window,
             "workers": {"expected": max(1, len(self.expected)), "seen": [], "lost": []},
         }
-
-    def _lost(self) -> list[dict[str, Any]]:
-        """Return the workers that never said their last word, and what is known to be unaccounted for."""
-        names = {client: self.heard_of.get(client, "") for client in self.expected}
-        silent = [(client, name) for client, name in names.items() if not self.merge.workers[name].final]
-        lost = [
-            {"worker": name, "in_flight": 0, "detail": f"left at {self.left[client]}, all records received"}
-            for client, name in names.items()
-            if client in self.left and (client, name) not in silent
-        ]
-        lost += [
-            {"worker": name, "in_flight": 0, "detail": f"silent at {self.missing[client]}, then back"}
-            for client, name in names.items()
-            if client in self.missing and client not in self.left and (client, name) not in silent
-        ]
-        for client, name in silent:
-            account = self.merge.workers[name]
-            since = f"silent since {self.missing[client]}" if client in self.missing else "no last report"
-            known = f"{account.started} requests started by then, {account.received} records received"
-            lost.append(
-                {
-                    "worker": name or client,
-                    "in_flight": account.started - account.ended,
-                    "detail": f"{since}; {known}; what it did afterwards is unknown",
-                }
-            )
-        self.merge.workers.pop("", None)
-        return lost
 
     def _interrupted(self) -> str | None:
         planned_s = self.options.run_time

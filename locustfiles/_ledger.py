@@ -37,6 +37,7 @@ class Ledger:
         self._sequence = 0
         self._chunks_ended = 0
         self._chunks_ticked = 0
+        self._started_ticked = 0
         self._gaps = 0
         self._gap_sum_ns = 0
         self._lag_max_ns = 0
@@ -84,12 +85,12 @@ class Ledger:
         self._record("lag", scenario, unix_s, [lag_ns & LAG_MASK])
 
     def tick(self, unix_s: int, cpu_permille: int) -> None:
-        """Note the state of this second: streams in flight, chunks since the last tick, worst lag, CPU."""
+        """Note this second: streams in flight; since the last tick chunks, worst lag, CPU and starts."""
         chunks = self._chunks_ended + sum(timer.chunks for timer in self._live)
-        self._ticks.append(
-            [unix_s, len(self._live), max(0, chunks - self._chunks_ticked), self._lag_max_ns, cpu_permille]
-        )
+        arrived, started = max(0, chunks - self._chunks_ticked), self.started - self._started_ticked
+        self._ticks.append([unix_s, len(self._live), arrived, self._lag_max_ns, cpu_permille, started])
         self._chunks_ticked = max(chunks, self._chunks_ticked)
+        self._started_ticked = self.started
         self._lag_max_ns = 0
 
     def report(self, *, final: bool) -> Report:

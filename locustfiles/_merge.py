@@ -11,9 +11,11 @@ from typing import NamedTuple
 from analysis.histogram import Histogram, Interval
 from analysis.record import RequestRecord
 from locustfiles._ledger import Report
+from locustfiles._live import Live
 
 SECOND_NS = 1_000_000_000
 HOLES_MAX_S = 3600
+TICKS_KEPT_S = 60  # one tick of a worker replaces another of the same second, if it comes that soon
 
 
 class Second(NamedTuple):
@@ -31,11 +33,25 @@ class Second(NamedTuple):
     workers: int  # that reported
 
 
+class State(NamedTuple):
+    """What all workers said of one second."""
+
+    in_flight: int
+    tokens: int
+    lag_max_ns: int
+    cpu_max_permille: int
+    workers: int
+
+
+NO_STATE = State(0, 0, 0, 0, 0)
+
+
 @dataclass
 class WorkerAccount:
     """What one worker said so far."""
 
-    sequences: set[int] = field(default_factory=set)
+    whole_to: int = 0  # every report before this number has come
+    ahead: set[int] = field(default_factory=set)  # numbers that came before a lower one
     started: int = 0
     ended: int = 0
     received: int = 0
@@ -45,10 +61,20 @@ class WorkerAccount:
     last_s: int = 0
     lost: str = ""  # why it is considered lost
 
+    def is_new(self, sequence: int) -> bool:
+        """Take note of a report's number; returns whether it comes for the first time."""
+        if sequence < self.whole_to or sequence in self.ahead:
+            return False
+        self.ahead.add(sequence)
+        while self.whole_to in self.ahead:
+            self.ahead.remove(self.whole_to)
+            self.whole_to += 1
+        return True
+
     @property
     def missing_reports(self) -> int:
         """Numbers that never came although a higher one did."""
-        return max(self.sequences, default=-1) + 1 - len(self.sequences)
+        return max(self.ahead) + 1 - self.whole_to - len(self.ahead) if self.ahead else 0
 
     @property
     def unaccounted(self) -> int:
@@ -59,9 +85,10 @@ class WorkerAccount:
 class Merge:
     """All workers' reports of one run."""
 
-    def __init__(self, run: str) -> None:
-        """Begin with no worker."""
+    def __init__(self, run: str, live: Live | None = None) -> None:
+        """Begin with no worker; `live` is told of everything that counts."""
         self.run = run
+        self._live = live
         self.workers: dict[str, WorkerAccount] = defaultdict(WorkerAccount)
         self.totals: dict[tuple[str, str], Histogram] = defaultdict(Histogram)  # (metric, scenario)
         self.duplicates = 0
@@ -74,7 +101,8 @@ class Merge:
         self._events: defaultdict[int, list[int]] = defaultdict(
             lambda: [0, 0, 0, 0]
         )  # offered started ok failed
-        self._ticks: dict[int, dict[str, list[int]]] = defaultdict(dict)
+        self._ticks: dict[int, dict[str, list[int]]] = defaultdict(dict)  # by worker; of the latest seconds
+        self._states: dict[int, State] = {}  # of all workers, of the seconds before
 
     def take(self, report: Report) -> list[RequestRecord]:
         """Merge one report; returns its records, or none if it does not count."""
@@ -82,10 +110,9 @@ class Merge:
             self.foreign += 1
             return []
         account = self.workers[report["worker"]]
-        if report["sequence"] in account.sequences:
+        if not account.is_new(report["sequence"]):
             self.duplicates += 1
             return []
-        account.sequences.add(report["sequence"])
         started, ended, gaps, gap_sum_ns = report["totals"]
         account.started = max(account.started, started)
         account.ended = max(account.ended, ended)
@@ -96,16 +123,23 @@ class Merge:
         account.received += len(records)
         for record in records:
             self._count(record)
+            if self._live:
+                self._live.count(record)
         for metric, scenario, second, plain in report["histograms"]:
             self._add(metric, scenario, second, Histogram.from_plain(plain))
         for unix_s, *tick in report["ticks"]:
             self._ticks[unix_s][report["worker"]] = tick
+            if self._live:
+                self._live.tick(unix_s, tick)
             account.last_s = max(account.last_s, unix_s)
+        self._fold_ticks()
         return records
 
     def _add(self, metric: str, scenario: str, second: int, histogram: Histogram) -> None:
         self._intervals[metric, scenario, second].merge(histogram)
         self.totals[metric, scenario].merge(histogram)
+        if self._live and metric == "itl":
+            self._live.gaps(second, histogram)
 
     def _count(self, record: RequestRecord) -> None:
         due_s = record.due_unix_ns // SECOND_NS
@@ -137,9 +171,18 @@ class Merge:
             for metric, scenario, second in ripe
         ]
 
+    def _fold_ticks(self) -> None:
+        """Keep a second's state once for all workers: in a day 200 of them tick 17 million times."""
+        if len(self._ticks) < 2 * TICKS_KEPT_S:
+            return
+        newest = max(self._ticks)
+        for unix_s in [unix_s for unix_s in self._ticks if unix_s <= newest - TICKS_KEPT_S]:
+            ticks = list(self._ticks.pop(unix_s).values())
+            self._states[unix_s] = _state(ticks, self._states.get(unix_s, NO_STATE))
+
     def seconds(self) -> list[Second]:
         """Return the timeline so far: a row a second, from the first to the last."""
-        known = self._events.keys() | self._ticks.keys()
+        known = self._events.keys() | self._ticks.keys() | self._states.keys()
         if not known:
             return []
         rows = []
@@ -147,6 +190,7 @@ class Merge:
         # A clock that was set by days would ask for millions of empty rows, every second again.
         for unix_s in span if len(span) <= len(known) + HOLES_MAX_S else sorted(known):
             ticks = list(self._ticks.get(unix_s, {}).values())
+            state = _state(ticks, self._states.get(unix_s, NO_STATE))
             offered, started, ok, failed = self._events.get(unix_s, (0, 0, 0, 0))
             rows.append(
                 Second(
@@ -155,11 +199,11 @@ class Merge:
                     started,
                     ok,
                     failed,
-                    in_flight=sum(tick[0] for tick in ticks),
-                    tokens=sum(tick[1] for tick in ticks),
-                    lag_max_ns=max((tick[2] for tick in ticks), default=0),
-                    cpu_share_max=max((tick[3] for tick in ticks), default=0) / 1000,
-                    workers=len(ticks),
+                    state.in_flight,
+                    state.tokens,
+                    state.lag_max_ns,
+                    state.cpu_max_permille / 1000,
+                    state.workers,
                 )
             )
         return rows
@@ -171,3 +215,14 @@ class Merge:
             if metric == name:
                 merged.merge(histogram)
         return merged
+
+
+def _state(ticks: list[list[int]], before: State) -> State:
+    """Add ticks of several workers to what was known of their second."""
+    return State(
+        before.in_flight + sum(tick[0] for tick in ticks),
+        before.tokens + sum(tick[1] for tick in ticks),
+        max([before.lag_max_ns, *(tick[2] for tick in ticks)]),
+        max([before.cpu_max_permille, *(tick[3] for tick in ticks)]),
+        before.workers + len(ticks),
+    )

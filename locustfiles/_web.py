@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, request, send_from_directory
 
+from locustfiles._live_data import Answers, add_live_data
+from locustfiles._llm_tab import add_llm_tab
 from locustfiles._tabs import Tabs
 
 PAGE = Path(__file__).with_name("_page")
@@ -102,10 +104,13 @@ def add_page(door: Door) -> None:
         return send_from_directory(PAGE, name)
 
 
-def open_door(environment: Any) -> None:
+def open_door(environment: Any, coordinator: Any) -> None:
     """Hang our pages into Locust's web server, where there is one."""
     if environment.web_ui is None:
         return
     door = Door(environment)
+    answers = Answers(environment, coordinator)
     add_page(door)
+    add_live_data(door, answers)
+    add_llm_tab(door, answers)
     door.hang()

@@ -26,6 +26,9 @@ SANS_IO = (
     "_workload",
     "_ledger",
     "_merge",
+    "_spread",
+    "_live",
+    "_live_table",
 )
 """Files that get time, bytes and seeds as arguments."""
 

@@ -283,3 +283,31 @@ def test_report_whose_bins_were_damaged_is_refused() -> None:
     damaged["histograms"][0][3][0] += 1
     with pytest.raises(ValueError, match="values in the bins"):
         Merge(RUN).take(damaged)
+
+
+def test_account_of_a_long_run_is_whole_and_keeps_no_tick_of_each_worker() -> None:
+    merge, seconds = Merge(RUN), 500
+    for worker in ("a", "b", "c"):
+        ledger, timer = Ledger(RUN, worker), StreamTimer(0)
+        ledger.begin(timer)
+        for second in range(seconds):
+            timer.chunks += 2
+            ledger.tick(START_S + second, second % 7 * 100)
+            report = ledger.report(final=False)
+            if (worker, second) != ("b", 100):  # one was lost
+                merge.take(report)
+                merge.take(report)
+    rows = merge.seconds()
+    assert [row.unix_s for row in rows] == list(range(START_S, START_S + seconds))
+    assert [row.workers for row in rows] == [2 if second == 100 else 3 for second in range(seconds)]
+    assert [row.in_flight for row in rows] == [row.workers for row in rows]
+    assert [row.tokens for row in rows] == [2 * row.workers for row in rows]
+    assert [row.cpu_share_max for row in rows] == [second % 7 / 10 for second in range(seconds)]
+    assert {worker: account.missing_reports for worker, account in merge.workers.items()} == {
+        "a": 0,
+        "b": 1,
+        "c": 0,
+    }
+    assert merge.duplicates == 3 * seconds - 1
+    assert len(merge._ticks) < 130
+    assert {len(account.ahead) for account in merge.workers.values()} == {0, seconds - 101}
