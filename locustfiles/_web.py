@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, request, send_from_directory
 
+from locustfiles._downloads import add_downloads
+from locustfiles._lights import add_lights
 from locustfiles._tabs import Tabs
 
 PAGE = Path(__file__).with_name("_page")
@@ -102,10 +104,12 @@ def add_page(door: Door) -> None:
         return send_from_directory(PAGE, name)
 
 
-def open_door(environment: Any) -> None:
+def open_door(environment: Any, coordinator: Any) -> None:
     """Hang our pages into Locust's web server, where there is one."""
     if environment.web_ui is None:
         return
     door = Door(environment)
     add_page(door)
+    add_lights(door, coordinator)
+    add_downloads(door, coordinator)
     door.hang()
