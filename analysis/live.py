@@ -24,7 +24,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,20 +84,15 @@ def judge(question: Mapping[str, Any]) -> dict[str, Any]:
     from .verdict import plain  # noqa: PLC0415 - as above
 
     began_s = time.process_time()
-    run, by, found = _judged(question)
-    status, reasons = found.status, list(found.reasons)
-    silent = _silence(run, by) if run.so_far else ""
-    if silent:
-        reasons.insert(0, silent)
-        status = "INCONCLUSIVE" if status == "PASS" else status
+    run, found = _judged(question)
     as_of_unix_s = _ended_unix_s(run)
     gaps_unix_s = {name: max(log.seconds.tolist(), default=None) for name, log in _logs(run).items()}
     return {
         "sla": found.sla,
-        "status": status,
+        "status": found.status,
         "so_far": run.so_far,
         "as_of_unix_s": as_of_unix_s,
-        "reasons": reasons,
+        "reasons": list(found.reasons),
         "objectives": [
             plain(_shown(result)) | {"as_of_unix_s": gaps_unix_s.get(result.metric, as_of_unix_s)}
             for result in found.objectives
@@ -110,11 +105,11 @@ def report(question: Mapping[str, Any]) -> dict[str, Any]:
     """Write a run's page as a PDF; of a run that goes on it says so."""
     from .report import write_page  # noqa: PLC0415 - as above
 
-    run, _, found = _judged(question)
+    run, found = _judged(question)
     return {"pdf": str(write_page([(run, found)], Path(question["pdf"])))}
 
 
-def _judged(question: Mapping[str, Any]) -> tuple["Run", slas.Sla, "Verdict"]:
+def _judged(question: Mapping[str, Any]) -> tuple["Run", "Verdict"]:
     from . import rundir, verdict  # noqa: PLC0415 - as above
 
     directory, known = Path(question["run"]), question["known"]
@@ -124,7 +119,32 @@ def _judged(question: Mapping[str, Any]) -> tuple["Run", slas.Sla, "Verdict"]:
         raise NotAnsweredError(str(error)) from None
     kept = directory / SLA_FILE
     by = slas.load(kept) if kept.exists() else slas.default()
-    return run, by, verdict.judge(run, by)
+    found = verdict.judge(run, by)
+    return run, _as_it_stands(run, by, found) if run.so_far else found
+
+
+def _as_it_stands(run: "Run", by: slas.Sla, found: "Verdict") -> "Verdict":
+    """Return what is said of a run that goes on: the verdict so far, unless the last seconds say worse."""
+    from .evidence import Evidence  # noqa: PLC0415 - as above
+    from .now import failing_now  # noqa: PLC0415 - as above
+
+    evidence, objectives, failing = Evidence(run), [], []
+    for objective, result in zip(by.objectives, found.objectives, strict=True):
+        why = failing_now(evidence, objective)
+        if not why:
+            objectives.append(result)
+            continue
+        failing.append(f"{objective.text}: {why}")
+        why += f"; all so far {result.status}: {result.reason}"
+        objectives.append(replace(result, status="FAIL", reason=why))
+    status, reasons = found.status, found.reasons
+    if failing and status in {"PASS", "INCONCLUSIVE"}:
+        status, reasons = "FAIL", tuple(failing)
+    silent = _silence(run, by)
+    if silent:
+        reasons = (silent, *reasons)
+        status = "INCONCLUSIVE" if status == "PASS" else status
+    return replace(found, status=status, reasons=reasons, objectives=tuple(objectives))
 
 
 def _shown(result: "ObjectiveResult") -> dict[str, Any]:

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from pypdf import PdfReader
 
 from analysis import live, rundir, sla, verdict
 from locustfiles._judge import TRIES, Process
-from tests.run_directories import START_S, Load, write_run
+from tests.run_directories import START_S, Load, draw_requests, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
 SLO = "name: quick\nobjectives:\n  - ttft p50 < 60 ms\n  - itl p95 < 20 ms\n  - error_rate < 5 %\n"
@@ -155,6 +156,37 @@ def test_errors_turn_the_light(judge: Judge, tmp_path: Path) -> None:
     assert lights["error_rate"]["status"] == "FAIL"
     assert "30" in lights["error_rate"]["observed_words"] or "2" in lights["error_rate"]["observed_words"]
     assert lights["error_rate"]["limit_words"] == "5 %"
+
+
+@pytest.mark.parametrize(
+    ("breaks", "text"),
+    [
+        ({"outcome": "connect", "first_ns": None, "last_ns": None, "gaps": 0}, "error_rate < 5 %"),
+        ({"first_ns": 900_000_000, "last_ns": 1_300_000_000, "end_ns": 1_300_000_000}, "ttft p50 < 60 ms"),
+    ],
+)
+def test_a_server_that_breaks_turns_the_light_at_once(
+    judge: Judge, tmp_path: Path, breaks: dict[str, Any], text: str
+) -> None:
+    """Of the whole run, good minutes and some bad seconds are two events, from which nothing follows."""
+    drawn = draw_requests(LOAD, np.random.default_rng(1))
+    at_ns = (START_S + 30) * 10**9
+    broken = [
+        (record._replace(**breaks), [] if breaks.get("gaps") == 0 else gaps)
+        if record.due_unix_ns > at_ns
+        else (record, gaps)
+        for record, gaps in drawn
+    ]
+    path = write_run(tmp_path / "run", LOAD, broken)
+    (path / "sla.yaml").write_text(SLO)
+    whole = judge.judge(path)
+    assert {light["text"]: light["status"] for light in whole["objectives"]}[text] != "FAIL"
+
+    found = judge.judge(unended(path), KNOWN)
+    light = next(light for light in found["objectives"] if light["text"] == text)
+    assert (found["status"], light["status"]) == ("FAIL", "FAIL")
+    assert light["reason"].startswith("in the last 10 s: at least")
+    assert f"{text}: in the last 10 s" in found["reasons"][0]
 
 
 def test_a_lost_worker_turns_the_light(judge: Judge, run: Path) -> None:
