@@ -186,7 +186,7 @@ def test_a_server_that_breaks_turns_the_light_at_once(
     light = next(light for light in found["objectives"] if light["text"] == text)
     assert (found["status"], light["status"]) == ("FAIL", "FAIL")
     assert light["reason"].startswith("in the last 10 s: at least")
-    assert f"{text}: in the last 10 s" in found["reasons"][0]
+    assert any(f"{text}: in the last 10 s" in reason for reason in found["reasons"])
 
 
 def test_a_lost_worker_turns_the_light(judge: Judge, run: Path) -> None:
