@@ -139,7 +139,8 @@ def _as_it_stands(run: "Run", by: slas.Sla, found: "Verdict") -> "Verdict":
         objectives.append(replace(result, status="FAIL", reason=why))
     status, reasons = found.status, found.reasons
     if failing and status in {"PASS", "INCONCLUSIVE"}:
-        status, reasons = "FAIL", tuple(failing)
+        status, reasons = "FAIL", ()
+    reasons = (*reasons, *failing)
     silent = _silence(run, by)
     if silent:
         reasons = (silent, *reasons)
