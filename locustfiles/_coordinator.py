@@ -29,12 +29,7 @@ from locustfiles._target import Target, TargetError
 from locustfiles._workload import WorkloadError
 
 EXIT_USAGE, EXIT_INVALID, EXIT_NOT_STARTED = 2, 5, 6
-FIXED = (
-    "run_dir",
-    "prompts",
-    "insecure",
-    "sla",
-)  # the command line's alone: a web page must not choose files
+FIXED = ("run_dir", "prompts", "insecure", "sla")  # the command line's: a web page must not choose files
 LAST_WORDS_S = 10  # beyond the stop timeout: how long a live worker's last report may take
 INTERVALS_KEPT_S = 10  # seconds that late streams may still add to before their line is written
 
