@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,7 +143,7 @@ def _zip(kept: Kept, coordinator: Any) -> Response:
             if going_on:
                 going_on.directory.flush()
             parts = snapshot(kept.path, stack, whole_lines=bool(going_on))
-            gevent.get_hub().threadpool.apply(_pack, (file, parts, kept.run))
+            _in_a_thread(_pack, file, parts, kept.run)
         return _attached(file, f"{kept.run}.zip", "application/zip")
     except BaseException:
         file.close()
@@ -180,6 +180,21 @@ def _whole(file: IO[bytes], size: int) -> int:
     end = file.read(size - start).rfind(b"\n") + 1
     file.seek(0)
     return start + end
+
+
+def _in_a_thread(work: Callable[..., None], *arguments: Any) -> None:
+    """Run it while the event loop goes on. Raises OSError; gevent would print what a thread raises."""
+
+    def caught() -> OSError | None:
+        try:
+            work(*arguments)
+        except OSError as error:
+            return error
+        return None
+
+    error = gevent.get_hub().threadpool.apply(caught)
+    if error:
+        raise error
 
 
 def _pack(file: IO[bytes], parts: list[Part], folder: str) -> None:
