@@ -5,6 +5,7 @@ gates, and where the figures come from. All positions are shares of the page, co
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from . import wording
 from .charts import (
@@ -52,16 +53,25 @@ def page(judged: Sequence[Judged]) -> Figure:
 
 
 def header(made: Figure, judged: Sequence[Judged]) -> float:
-    """Draw the top of a page: SIMULATED where anything is, our name, the SLA's; return where it ends."""
+    """Draw the top of a page: SIMULATED where anything is, our name, whether it goes on, the SLA's name.
+
+    Returns where it ends.
+    """
     top = 0.985
     if any(verdict.simulated for _, verdict in judged):
         box = filled(made, (0, 0.972, 1, 0.028), "#E69F00")
         words = "SIMULATED: figures of the simulator, not of a model"
         box.text(0.5, 0.47, words, fontsize=12, weight="bold", color="black", ha="center", va="center")
         top = 0.966
+    goes_on = any(run.so_far for run, _ in judged)
+    if goes_on:
+        end = datetime.fromtimestamp(max(verdict.window_end_unix_ns for _, verdict in judged) / 1e9, UTC)
+        words = f"so far, to {end:%H:%M:%S} UTC: the run goes on"
+        made.text(0.22, top - 0.014, words, fontsize=10, weight="bold", va="center")
     sla = " and ".join(dict.fromkeys(verdict.sla for _, verdict in judged))
     made.text(LEFT, top - 0.014, "Tokenswarm", fontsize=13, weight="bold", va="center")
-    made.text(RIGHT, top - 0.014, shortened(f"SLA {sla}", 10, 5), fontsize=10, va="center", ha="right")
+    words = shortened(f"SLA {sla}", 10, 2.8 if goes_on else 5)
+    made.text(RIGHT, top - 0.014, words, fontsize=10, va="center", ha="right")
     return top - 0.03
 
 

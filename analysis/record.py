@@ -13,6 +13,9 @@ from typing import IO, NamedTuple
 SCHEMA = 1
 """Version of the run directory. A reader refuses a directory with a higher number."""
 
+SLA_FILE = "sla.yaml"
+"""In a run directory: what the run was made for, and is judged by unless somebody asks otherwise."""
+
 OUTCOMES = (
     "ok",
     "connect",  # no connection: name, refusal, reset before the request was sent

@@ -35,9 +35,16 @@ def write_report(judged: Sequence[Judged], out: Path) -> Path:
     drawn = page.chart_figures(judged)
     for name, figure in drawn.items():
         charts.save_png(figure, out / "charts" / f"{name}.png")
-    title = "Tokenswarm: " + " and ".join(verdict.name for _, verdict in judged)
     web_report.write_html(judged, out, drawn=drawn if len(judged) == 1 else None)
-    return charts.save_pdf([page.page(judged)], out / "report.pdf", title)
+    return write_page(judged, out / "report.pdf")
+
+
+def write_page(judged: Sequence[Judged], path: Path) -> Path:
+    """Write the PDF alone, of one run or two; of a run that goes on it says so."""
+    from . import charts, page  # noqa: PLC0415 - as above
+
+    title = "Tokenswarm: " + " and ".join(verdict.name for _, verdict in judged)
+    return charts.save_pdf([page.page(judged)], path, title)
 
 
 def write_experiment(

@@ -7,7 +7,7 @@ evidence, and the verdict will be INVALID with the reason in `Run.damage`.
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ class Run:
     timeline: pd.DataFrame
     server_metrics: pd.DataFrame | None
     damage: tuple[str, ...]
+    so_far: bool = False  # it goes on: what is missing is not lost
 
     @property
     def window_ns(self) -> tuple[int, int]:
@@ -100,6 +101,28 @@ def load(path: Path | str) -> Run:
         damage.append("run.json has no end: the run was cut off")
     if meta.get("interrupted"):
         damage.append(f"interrupted: {meta['interrupted']}")
+    return _read(path, meta, damage)
+
+
+def load_so_far(path: Path | str, known: Mapping[str, Any]) -> Run:
+    """Read a run that goes on, as far as its rows are whole: nothing that is still to come is damage.
+
+    `known` takes the place of what run.json, written before the first request, cannot say: `window`,
+    `workers` and `clock`. Where the window has no end yet, it ends behind the last request that has a row.
+    Raises RunError.
+    """
+    path = Path(path)
+    meta = _read_meta(path / "run.json") | dict(known)
+    _check_kinds(path / "run.json", meta)
+    run = _read(path, meta, [])
+    start, end = run.window_ns
+    meta["window"] = {**meta["window"], "end_unix_ns": max(start, end)}
+    reported = np.flatnonzero(run.timeline.workers.to_numpy() > 0)  # the last rows may still come
+    timeline = run.timeline.iloc[: reported[-1] + 1 if len(reported) else 0]
+    return replace(run, timeline=timeline, damage=(), so_far=True)
+
+
+def _read(path: Path, meta: dict[str, Any], damage: list[str]) -> Run:
     requests = _read_requests(path / "requests.csv", damage)
     logs = {name: _read_log(path / f"{name}.hlog", damage) for name in LOGS}
     return Run(

@@ -48,7 +48,7 @@ class Verdict:
     gates: tuple[Gate, ...]
     in_flight_trend: Trend | None
     ttft_ms_trend: Trend | None
-    server_side: ServerSide | None  # None where another tool measured
+    server_side: ServerSide | None  # None where another tool measured, and before the end
     steady: Steady | None
     scenarios: tuple[ScenarioSummary, ...]
     imported: Mapping[str, Any] | None = None  # tool, version, definitions: where another tool measured
@@ -68,7 +68,7 @@ def judge(run: Run, sla: Sla) -> Verdict:
     """Judge a run by an SLA."""
     evidence = Evidence(run)
     gates, side = check(run, evidence, sla), None
-    if not run.meta.get("imported"):  # whose server told us nothing
+    if not (run.so_far or run.meta.get("imported")):  # before the end, or where the server told us nothing
         side = join(run)
         gates += check_server(run, side)
     objectives = tuple(judge_objective(evidence, objective) for objective in sla.objectives)

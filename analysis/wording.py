@@ -32,6 +32,13 @@ def observed(result: ObjectiveResult) -> str:
     return "failed" if result.observed == float("inf") else f"{result.observed:.4g} ms"
 
 
+def limit(result: ObjectiveResult) -> str:
+    """Write an objective's limit, in its unit."""
+    if result.unit == "share":
+        return percent(result.limit)
+    return f"{result.limit:,.4g} /s" if result.statistic == "rate" else f"{result.limit:,.4g} ms"
+
+
 def bounds(result: ObjectiveResult) -> str:
     """Write the bounds on what is compared with the allowed value, "no interval" where there are none."""
     if result.bound_low is None or result.bound_high is None:

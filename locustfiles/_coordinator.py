@@ -20,6 +20,7 @@ from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from locustfiles import _live_data, _meta, _web
+from locustfiles._judge import Judging
 from locustfiles._ledger import Report
 from locustfiles._live import Live
 from locustfiles._merge import Merge
@@ -29,7 +30,7 @@ from locustfiles._target import Target, TargetError
 from locustfiles._workload import WorkloadError
 
 EXIT_USAGE, EXIT_INVALID, EXIT_NOT_STARTED = 2, 5, 6
-FIXED = ("run_dir", "prompts", "insecure")  # the command line's alone: a web page must not choose files
+FIXED = ("run_dir", "prompts", "insecure", "sla")  # the command line's: a web page must not choose files
 LAST_WORDS_S = 10  # beyond the stop timeout: how long a live worker's last report may take
 INTERVALS_KEPT_S = 10  # seconds that late streams may still add to before their line is written
 
@@ -77,6 +78,7 @@ class Coordinator:
         self.environment = environment
         self.run: _Run | None = None
         self.latest: _Run | None = None  # still known when it has ended: the pages show it until the next one
+        self.judging = Judging(environment, self)
         self._found_model = ""  # by the latest run, where none was named
         options = environment.parsed_options
         self._fixed = {name: getattr(options, name) for name in FIXED}
@@ -116,10 +118,12 @@ class Coordinator:
         try:
             settings = Settings.read(options)
             loop = _loop(environment.user_classes)
+            self.judging.demand(options)
             target = Target.look(environment.host or "", verify=settings.verify, model=options.model)
             self._found_model = "" if options.model else target.model
             options.model = target.model
             self.run = self.latest = _Run(environment, settings, target, loop, self._broke_off)
+            self.judging.follow(self.run)
         except WorkloadError as error:
             self._refuse(EXIT_USAGE, str(error))
         except TargetError as error:
@@ -239,6 +243,7 @@ class _Run:
             environment, locust.stats.PERCENTILES_TO_REPORT, str(self.directory.path / "locust"), True
         )
         self.directory.write_meta(self._meta())
+        self.directory.write_sla(self.options.sla_text)
         target.open_log(self.directory.path)
         self._broke_off = broke_off
         self._greenlets = [
@@ -334,19 +339,18 @@ class _Run:
         log.info("Results are in %s", self.directory.path)
         return bool(lost)
 
+    def window(self) -> dict[str, Any]:
+        """Return what is judged of this run, as far as that is known."""
+        start_unix_ns = self.spawned_unix_ns or self.started_unix_ns
+        return _meta.window(start_unix_ns, self.stopping_unix_ns, self.options.warmup)
+
     def _meta(self) -> dict[str, Any]:
         locustfile = Path(self.environment.locustfile or "").name
         meta = _meta.describe(self.options, self.settings, self.target, locustfile, self.loop)
-        start = self.spawned_unix_ns or self.started_unix_ns
-        window = {
-            "start_unix_ns": start + int(self.options.warmup * 1e9),
-            "end_unix_ns": self.stopping_unix_ns or None,
-            "warmup_s": self.options.warmup,
-        }
         return meta | {
             "started_unix_ns": self.started_unix_ns,
             "ended_unix_ns": None,
-            "window": window,
+            "window": self.window(),
             "workers": {"expected": max(1, len(self.expected)), "seen": [], "lost": []},
         }
 

@@ -95,13 +95,26 @@ def about(options: Any, settings: Settings, target: Target, loop: str) -> dict[s
     }
 
 
+def window(start_unix_ns: int, stopping_unix_ns: int, warmup_s: float) -> dict[str, Any]:
+    """Return what is judged: from the warm-up's end on, to the moment when the run began to stop."""
+    return {
+        "start_unix_ns": start_unix_ns + int(warmup_s * 1e9),
+        "end_unix_ns": stopping_unix_ns or None,
+        "warmup_s": warmup_s,
+    }
+
+
+def clock(merge: Merge) -> str | None:
+    """Return whose clock the times are from: kernel, user or mixed; None before the first read."""
+    return next(iter(merge.clocks)) if len(merge.clocks) == 1 else "mixed" if merge.clocks else None
+
+
 def account(merge: Merge, expected: int, lost: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what came in, what is missing, and how good the instrument was."""
     workers = merge.workers.values()
     lag, dispatch = merge.metric("lag"), merge.metric("dispatch_lag")
-    clock = next(iter(merge.clocks)) if len(merge.clocks) == 1 else "mixed" if merge.clocks else None
     return {
-        "clock": clock,
+        "clock": clock(merge),
         "workers": {"expected": expected, "seen": sorted(merge.workers), "lost": lost},
         "accounting": {
             "started": sum(worker.started for worker in workers),

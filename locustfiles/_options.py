@@ -6,6 +6,7 @@ environment alone (the first of KEYS that is set), so it is in no process list, 
 """
 
 import os
+from argparse import SUPPRESS
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,8 @@ def add_arguments(parser: Any) -> None:
 
     hidden = {"include_in_web_ui": False}  # files are the command line's business, not a web page's
     option("--run-dir", "", "Directory for this run's results (default: out/<run id>)", **hidden)
+    option("--sla", "", "SLA file (YAML) that runs are judged by; kept in the run directory", **hidden)
+    option("--sla-text", "", SUPPRESS, **hidden)  # the file's text, or what a web page put in its place
     option("--run-name", "", "What tables and reports call this run (default: the scenario)")
     option("--scenario", "", "Name of the rows in tables and files (default: the endpoint)")
     option("--endpoint", "chat", "Which API is asked", choices=ENDPOINTS)

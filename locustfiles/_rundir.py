@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.histogram import Interval, write_interval, write_log_header
-from analysis.record import RequestRecord, write_records
+from analysis.record import SLA_FILE, RequestRecord, write_records
 from locustfiles._merge import Second
 
 
@@ -48,10 +48,15 @@ class RunDirectory:
             write_interval(self._logs[metric], interval)
 
     def flush(self) -> None:
-        """Hand everything to the operating system."""
-        self._requests.flush()
-        for log in self._logs.values():
-            log.flush()
+        """Hand everything to the operating system; after the end there is nothing left."""
+        for file in (self._requests, *self._logs.values()):
+            if not file.closed:
+                file.flush()
+
+    def write_sla(self, text: str) -> None:
+        """Keep the SLA that the run was made for, if there is one."""
+        if text.strip():
+            (self.path / SLA_FILE).write_text(text, encoding="utf-8")
 
     def write_meta(self, meta: dict[str, Any]) -> None:
         """Replace run.json in one step."""

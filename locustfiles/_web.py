@@ -17,6 +17,8 @@ from flask import Blueprint, Response, abort, request, send_from_directory
 
 from locustfiles._live_data import Answers, add_live_data
 from locustfiles._llm_tab import add_llm_tab
+from locustfiles._downloads import add_downloads
+from locustfiles._lights import add_lights
 from locustfiles._tabs import Tabs
 
 PAGE = Path(__file__).with_name("_page")
@@ -113,4 +115,6 @@ def open_door(environment: Any, coordinator: Any) -> None:
     add_page(door)
     add_live_data(door, answers)
     add_llm_tab(door, answers)
+    add_lights(door, coordinator)
+    add_downloads(door, coordinator)
     door.hang()

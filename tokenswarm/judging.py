@@ -13,11 +13,12 @@ from analysis import sla as slas
 from analysis.overview import Overview
 from analysis.quality import QualityVerdict
 from analysis.reading import ComparisonError
+from analysis.record import SLA_FILE
 from analysis.replications import Judged, Replications, decided, replications
 from tokenswarm import EXIT_USAGE, TokenswarmError
 from tokenswarm.experiment import Experiment, InlineSla, scenarios
 
-KEPT = "sla.yaml"  # in a run directory: what the run was made for
+KEPT = SLA_FILE
 
 
 def sla(path: Path | None, run: Path | None = None) -> slas.Sla:
