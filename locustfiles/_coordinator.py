@@ -4,6 +4,7 @@ One of the two private files that know Locust. It merges what workers report, wa
 the server's /metrics, and at the end waits until every worker has said its last word.
 """
 
+import argparse
 import csv
 import logging
 import time
@@ -20,7 +21,9 @@ from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from locustfiles import _meta, _web
+from locustfiles._form import loop_of
 from locustfiles._ledger import Report
+from locustfiles._markers import Marker, Markers
 from locustfiles._merge import Merge
 from locustfiles._options import Settings
 from locustfiles._rundir import RunDirectory
@@ -33,6 +36,8 @@ LAST_WORDS_S = 10  # beyond the stop timeout: how long a live worker's last repo
 INTERVALS_KEPT_S = 10  # seconds that late streams may still add to before their line is written
 
 locust.runners.WORKER_REPORT_INTERVAL = 1.0  # Locust's 3 s would lose up to 3 s with a worker
+
+BUSY = (locust.runners.STATE_SPAWNING, locust.runners.STATE_RUNNING)
 
 log = logging.getLogger("tokenswarm")
 _coordinators: dict[int, "Coordinator"] = {}  # by id(environment): Locust's Environment has no place for ours
@@ -55,17 +60,8 @@ def give_up(environment: Any, code: int) -> None:
 def init(environment: Any) -> None:
     """Set up this process's coordinator; a worker has none."""
     if not isinstance(environment.runner, WorkerRunner):
-        _coordinators[id(environment)] = Coordinator(environment)
-        _web.open_door(environment)
-
-
-def _loop(classes: list[Any]) -> str:
-    """Return the kind of loop that all our users are; raises WorkloadError where they differ."""
-    loops: set[str] = {made.loop for made in classes if hasattr(made, "loop")}
-    if len(loops) != 1:
-        found = " and ".join(made.__name__ for made in classes)
-        raise WorkloadError(f"user classes: found {found}, expected one: name it at the end of the command")
-    return loops.pop()
+        coordinator = _coordinators[id(environment)] = Coordinator(environment)
+        _web.open_door(environment, coordinator)
 
 
 class Coordinator:
@@ -75,10 +71,11 @@ class Coordinator:
         """Listen to Locust."""
         self.environment = environment
         self.run: _Run | None = None
-        self._found_model = ""  # by the latest run, where none was named
+        self.found_model = ""  # by the latest run, where none was named
         options = environment.parsed_options
         self._fixed = {name: getattr(options, name) for name in FIXED}
-        self._asked_to_begin = False
+        self._asked_to_begin = self._beginning = False
+        self.refused = ""  # why the latest run did not begin
         self._locust_quit = environment.runner.quit
         environment.runner.quit = self._quit
         environment.events.test_start.add_listener(self._test_start)
@@ -87,6 +84,7 @@ class Coordinator:
         environment.events.test_stop.add_listener(self._stopped)
         environment.events.worker_report.add_listener(self._worker_report)
         environment.events.quitting.add_listener(self._quitting)
+        self.markers = Markers(self)
 
     def take(self, reports: list[Report]) -> None:
         """Merge reports of this process's own load."""
@@ -104,18 +102,35 @@ class Coordinator:
         if reports:
             self.take(reports)  # those of another run are counted
 
-    def _test_start(self, environment: Any, **_: Any) -> None:
-        self._asked_to_begin = True
-        options = environment.parsed_options
+    @property
+    def state(self) -> str:
+        """Where this process's runs stand: ready | beginning | running | ending."""
+        now = self.environment.runner.state
+        if self._beginning:
+            return "beginning"
+        if self.run:
+            return "running" if now in BUSY and not self.run.finishing else "ending"
+        return "ending" if now in (*BUSY, locust.runners.STATE_CLEANUP) else "ready"  # it did not begin
+
+    def look(self, options: Any, host: str, classes: list[Any]) -> tuple[Settings, str, Target]:
+        """Check what a run by these options would be made of: settings, kind of loop, server.
+
+        Nothing but `options` is changed. Raises WorkloadError, TargetError, or ValueError.
+        """
         vars(options).update(self._fixed)
-        if options.model == self._found_model:
+        if options.model == self.found_model:
             options.model = ""
+        settings = Settings.read(options)
+        return settings, loop_of(classes), Target.look(host, verify=settings.verify, model=options.model)
+
+    def _test_start(self, environment: Any, **_: Any) -> None:
+        self._asked_to_begin = self._beginning = True
+        self.refused = ""
+        options = environment.parsed_options
         options.run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
         try:
-            settings = Settings.read(options)
-            loop = _loop(environment.user_classes)
-            target = Target.look(environment.host or "", verify=settings.verify, model=options.model)
-            self._found_model = "" if options.model else target.model
+            settings, loop, target = self.look(options, environment.host or "", environment.user_classes)
+            self.found_model = "" if options.model else target.model
             options.model = target.model
             self.run = _Run(environment, settings, target, loop, self._broke_off)
         except WorkloadError as error:
@@ -126,9 +141,12 @@ class Coordinator:
             self._refuse(EXIT_NOT_STARTED, f"--run-dir: cannot write {error.filename}: {error.strerror}")
         except ValueError as error:  # an option that no check foresaw
             self._refuse(EXIT_USAGE, f"found an option that cannot be used ({error})")
+        finally:
+            self._beginning = False
 
     def _refuse(self, code: int, text: str) -> None:
         log.error("%s", text)
+        self.refused = text
         self.run = None
         self.environment.parsed_options.run_id = ""
         give_up(self.environment, code)
@@ -220,10 +238,11 @@ class _Run:
         self.loop = loop
         self.settings = settings
         self.target = target
-        self.options = environment.parsed_options
+        self.options = argparse.Namespace(**vars(environment.parsed_options))  # a form may change them
         self.started_unix_ns = time.time_ns()
         self.spawned_unix_ns = self.stopping_unix_ns = 0
         self.finishing = self.abandoned = self.closed = False
+        self.markers: list[Marker] = []
         self.merge = Merge(self.options.run_id)
         self.heard_of: dict[str, str] = {}  # Locust's client id -> our worker name
         self.missing: dict[str, str] = {}  # client id -> since when
@@ -262,6 +281,10 @@ class _Run:
             work()
         except OSError as error:
             self._broke_off(self, error)
+
+    def keep_meta(self) -> None:
+        """Write run.json as it is now."""
+        self._write(lambda: self.directory.write_meta(self._meta()))
 
     def abandon(self) -> None:
         """Write no more, and wait for nobody."""
@@ -312,7 +335,7 @@ class _Run:
         counted = self.target.finish()
         self.directory.append_intervals(self.merge.intervals(1 << 62))
         self.directory.write_timeline(self.merge.seconds())
-        lost = self._lost()
+        lost = _meta.lost(self.expected, self.heard_of, self.missing, self.left, self.merge)
         self.directory.write_meta(
             self._meta()
             | _meta.account(self.merge, max(1, len(self.expected)), lost)
@@ -340,36 +363,9 @@ class _Run:
             "started_unix_ns": self.started_unix_ns,
             "ended_unix_ns": None,
             "window": window,
+            "markers": self.markers,
             "workers": {"expected": max(1, len(self.expected)), "seen": [], "lost": []},
         }
-
-    def _lost(self) -> list[dict[str, Any]]:
-        """Return the workers that never said their last word, and what is known to be unaccounted for."""
-        names = {client: self.heard_of.get(client, "") for client in self.expected}
-        silent = [(client, name) for client, name in names.items() if not self.merge.workers[name].final]
-        lost = [
-            {"worker": name, "in_flight": 0, "detail": f"left at {self.left[client]}, all records received"}
-            for client, name in names.items()
-            if client in self.left and (client, name) not in silent
-        ]
-        lost += [
-            {"worker": name, "in_flight": 0, "detail": f"silent at {self.missing[client]}, then back"}
-            for client, name in names.items()
-            if client in self.missing and client not in self.left and (client, name) not in silent
-        ]
-        for client, name in silent:
-            account = self.merge.workers[name]
-            since = f"silent since {self.missing[client]}" if client in self.missing else "no last report"
-            known = f"{account.started} requests started by then, {account.received} records received"
-            lost.append(
-                {
-                    "worker": name or client,
-                    "in_flight": account.started - account.ended,
-                    "detail": f"{since}; {known}; what it did afterwards is unknown",
-                }
-            )
-        self.merge.workers.pop("", None)
-        return lost
 
     def _interrupted(self) -> str | None:
         planned_s = self.options.run_time

@@ -63,7 +63,7 @@ def describe(options: Any, settings: Settings, target: Target, locustfile: str, 
         },
         "workload": {
             "prompt_words": list(workload.prompt_words) if not workload.prompts else None,
-            "prompts": options.prompts or None,
+            "prompts": (options.prompts or None) if workload.prompts else None,
             "max_tokens": list(workload.max_tokens),
             "choices": workload.choices,
             "ignore_eos": workload.ignore_eos,
@@ -115,6 +115,40 @@ def account(merge: Merge, expected: int, lost: list[dict[str, Any]]) -> dict[str
             for (metric, scenario), h in sorted(merge.totals.items())
         ],
     }
+
+
+def lost(
+    expected: list[str], heard_of: dict[str, str], missing: dict[str, str], left: dict[str, str], merge: Merge
+) -> list[dict[str, Any]]:
+    """Return the workers that never said their last word, and what is known to be unaccounted for.
+
+    `heard_of` maps Locust's client ids to our names of workers, `missing` and `left` to since when.
+    """
+    names = {client: heard_of.get(client, "") for client in expected}
+    silent = [(client, name) for client, name in names.items() if not merge.workers[name].final]
+    found = [
+        {"worker": name, "in_flight": 0, "detail": f"left at {left[client]}, all records received"}
+        for client, name in names.items()
+        if client in left and (client, name) not in silent
+    ]
+    found += [
+        {"worker": name, "in_flight": 0, "detail": f"silent at {missing[client]}, then back"}
+        for client, name in names.items()
+        if client in missing and client not in left and (client, name) not in silent
+    ]
+    for client, name in silent:
+        account = merge.workers[name]
+        since = f"silent since {missing[client]}" if client in missing else "no last report"
+        known = f"{account.started} requests started by then, {account.received} records received"
+        found.append(
+            {
+                "worker": name or client,
+                "in_flight": account.started - account.ended,
+                "detail": f"{since}; {known}; what it did afterwards is unknown",
+            }
+        )
+    merge.workers.pop("", None)
+    return found
 
 
 def server_counts(counted: ServerCounts | None) -> dict[str, Any] | None:

@@ -10,12 +10,17 @@ import ipaddress
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, request, send_from_directory
 
+from locustfiles._controls import add_controls
+from locustfiles._markers import add_markers
 from locustfiles._tabs import Tabs
+
+if TYPE_CHECKING:
+    from locustfiles._coordinator import Coordinator
 
 PAGE = Path(__file__).with_name("_page")
 POLICY = (
@@ -102,10 +107,12 @@ def add_page(door: Door) -> None:
         return send_from_directory(PAGE, name)
 
 
-def open_door(environment: Any) -> None:
+def open_door(environment: Any, coordinator: "Coordinator") -> None:
     """Hang our pages into Locust's web server, where there is one."""
     if environment.web_ui is None:
         return
     door = Door(environment)
     add_page(door)
+    add_controls(door, coordinator)
+    add_markers(door, coordinator)
     door.hang()
