@@ -63,9 +63,8 @@ class Controls:
             answer = {"success": False, "message": str(error), "field": error.name}
             return jsonify({**answer, "host": self._environment.host})
         if not running:
-            options.run_time = (
-                None  # an empty field changes nothing in Locust, and it would be the last run's
-            )
+            options.run_time = None  # an empty field changes nothing in Locust: it would be the last run's
+            self._crew = (self.workers() or (0, 0))[0]
         request.form = ImmutableMultiDict(form)
         answer = self._locusts_view()
         planned = form.get("run_time")
