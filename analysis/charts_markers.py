@@ -15,6 +15,9 @@ ROWS = 3
 NEAR = 0.06
 """Of a panel's width: nearer numbers would cover each other."""
 
+LONGEST = 400
+"""Characters of the markers in words: what two lines of a page hold."""
+
 
 def draw_markers(axes: Sequence[Axes], judged: Sequence[Judged]) -> None:
     """Draw each run's markers over its timeline's panels: a changed load is dotted, a word is dashed."""
@@ -63,7 +66,9 @@ def marker_lines(judged: Sequence[Judged], size_pt: float, room_in: float, lines
         for (run, _), letter in zip(judged, _letters(judged), strict=True)
         for words in wording.markers(run)
     ]
-    return wrapped("Markers: " + ";  ".join(told), size_pt, room_in, lines) if told else []
+    text = "Markers: " + ";  ".join(told)
+    text = text if len(text) <= LONGEST else text[:LONGEST] + "…"  # measuring a text takes its length squared
+    return wrapped(text, size_pt, room_in, lines) if told else []
 
 
 def _letters(judged: Sequence[Judged]) -> list[str]:
