@@ -174,8 +174,10 @@ class Controls:
 
     def workers(self) -> tuple[int, int] | None:
         """Return how many workers are there and how many are expected; None where there is no master."""
-        there = getattr(self._environment.runner, "worker_count", None)
-        return None if there is None else (there, self._environment.parsed_options.expect_workers or 0)
+        runner = self._environment.runner
+        if not hasattr(runner, "clients"):
+            return None
+        return runner.worker_count, self._environment.parsed_options.expect_workers or 0
 
     def now(self) -> dict[str, Any]:
         """Return where the run stands, for a page."""

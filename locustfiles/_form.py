@@ -188,7 +188,9 @@ def _workload(options: Any) -> list[Field]:
         Field("prompt_words", "Prompt length", "text", options.prompt_words, length, "words"),
         Field("max_tokens", "Answer length", "text", options.max_tokens, f"{length}, at most", "tokens"),
         Field("ignore_eos", "Always the full length", "choice", eos, "vLLM's ignore_eos", choices=yes),
-        Field("choices", "Answers per request", "number", options.choices, "n", limits=(1, None)),
+        Field(
+            "choices", "Answers per request", "number", options.choices, "The request's n", limits=(1, None)
+        ),
         Field(
             "extra_body", "More of the request", "textarea", options.extra_body, 'JSON: {"temperature": 0}'
         ),
@@ -207,12 +209,17 @@ def _load(options: Any, loop: str) -> list[Field]:
             "Arrivals",
             "number",
             round(users * rate, 6),
-            "Requests that arrive whatever the server does; need be no whole number",
+            "Requests that arrive whatever the server does; 2.4 is a rate, too",
             "per second",
             (RATES_PER_USER[0], USERS_MAX),
         ),
         Field(
-            "arrivals", "Spacing", "choice", options.arrivals, "poisson: as strangers come", choices=spaced
+            "arrivals",
+            "Spacing",
+            "choice",
+            options.arrivals,
+            "poisson: at random, as strangers come; constant: evenly",
+            choices=spaced,
         ),
     ]
     of_closed = [

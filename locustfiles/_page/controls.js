@@ -153,7 +153,7 @@ const change = make(
   { id: "control-change", className: "inline", noValidate: true, hidden: true },
   make("label", { htmlFor: target.id, textContent: "Change the load to" }),
   make("div", { className: "with-unit" }, target, targetUnit),
-  make("label", { htmlFor: ramp.id, textContent: "by steps a second of" }),
+  make("label", { htmlFor: ramp.id, textContent: "adding each second" }),
   ramp,
   make("button", { className: "button", type: "submit", textContent: "Apply" }),
 );
@@ -166,7 +166,7 @@ const mark = make(
   make("button", { className: "button", type: "submit", textContent: "Set marker" }),
 );
 const stopButton = make("button", { className: "button", type: "button", textContent: "Stop", id: "control-stop", hidden: true });
-const marked = make("ol", { className: "markers", "aria-label": "Markers of this run" });
+const marked = make("ol", { className: "markers", "aria-label": "Markers of the latest run" });
 
 function tell(answer, then = "") {
   const failed = answer.success === false;
@@ -254,7 +254,7 @@ function showMarkers(found) {
   marked.replaceChildren(
     ...found.map(({ unix_s: at, text: words }) => {
       const moment = new Date(at * 1000);
-      const time = make("time", { dateTime: moment.toISOString(), textContent: moment.toLocaleTimeString() });
+      const time = make("time", { dateTime: moment.toISOString(), textContent: moment.toLocaleTimeString([], { hour12: false }) });
       return make("li", {}, time, ` ${words}`);
     }),
   );

@@ -136,7 +136,8 @@ def test_a_bad_form_is_one_line_and_nothing_starts(
     assert "\n" not in answer["message"]
     assert answer["field"] == field
     assert idle.ask("/llm/form.json") == before
-    assert idle.ask("/llm/state.json")["state"] == "ready"
+    now = idle.ask("/llm/state.json")
+    assert (now["state"], now["workers"], now["waiting"]) == ("ready", None, False)
     assert idle.ask("/stats/requests")["state"] == "ready"
     assert not (idle.path / "out").exists()
     assert idle.locust.errors() == []
