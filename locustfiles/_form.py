@@ -251,7 +251,7 @@ def _judging(options: Any) -> list[Field]:
         Field("run_name", "Name of the run", "text", options.run_name, "What tables and reports call it")
     ]
     if hasattr(options, "sla_text"):
-        about = "What must hold, as in an SLA file; empty: nothing is judged while it runs"
+        about = "As in an SLA file: {name: chat, objectives: [ttft p95 < 500 ms]}; empty: not judged"
         fields.append(Field("sla_text", "SLA", "textarea", options.sla_text or "", about))
     return fields
 
