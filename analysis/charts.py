@@ -283,7 +283,7 @@ def _stalls(verdict: Verdict, limits: Sequence[ObjectiveResult]) -> str:
 def draw_timeline(axes: Sequence[Axes], judged: Sequence[Judged]) -> None:
     """Draw four panels over time: requests a second, in flight, TTFT p95, tokens a second."""
     for (run, verdict), (color, line, _) in zip(judged, RUNS, strict=False):
-        start = _start_s(run)
+        start = run.first_s
         at = run.timeline.unix_s.to_numpy() - start
         drawn: Any = {"color": color, "linestyle": line, "linewidth": 1.3}
         if verdict.loop == "open":
@@ -306,12 +306,8 @@ def draw_timeline(axes: Sequence[Axes], judged: Sequence[Judged]) -> None:
     _finish_timeline(axes, judged)
 
 
-def _start_s(run: Run) -> int:
-    return int(run.timeline.unix_s.min()) if len(run.timeline) else int(run.meta["started_unix_ns"]) // 10**9
-
-
 def _finish_timeline(axes: Sequence[Axes], judged: Sequence[Judged]) -> None:
-    windows = [[t / 1e9 - _start_s(run) for t in run.window_ns] for run, _ in judged]
+    windows = [[t / 1e9 - run.first_s for t in run.window_ns] for run, _ in judged]
     end = max([end for _, end in windows] + [len(run.timeline) for run, _ in judged])
     names = ("requests/s", "in flight", "TTFT p95, ms", "tokens/s")
     for ax, name in zip(axes, names, strict=True):

@@ -12,6 +12,7 @@ import numpy as np
 
 from .evidence import Evidence
 from .intervals import as_log
+from .markers import LOAD
 from .rundir import Run, window_intervals, window_timeline
 from .samples import rank_quantile
 from .sla import POOLED_METRICS, Sla
@@ -21,6 +22,7 @@ MAX_COALESCED_SHARE = 0.05
 MAX_CLOCK_JUMP_NS = 10**6
 MAX_CPU_SHARE = 0.9
 CPU_SUSTAINED_S = 3
+CHANGES_TOLD = 3
 MAX_TOKENS_PER_CHUNK = 1.05
 
 IMPORTABLE = ("complete", "window", "records = rows", "gaps = itl.hlog", "clock source")
@@ -62,6 +64,7 @@ def check(run: Run, evidence: Evidence, sla: Sla) -> tuple[Gate, ...]:
         *_accounting(run),
         *_lateness(run, evidence, sla),
         *_times(run, evidence),
+        _one_load(run),
     )
     if run.so_far:
         return tuple(gate for gate in gates if gate.name in SO_FAR)
@@ -216,6 +219,21 @@ def _times(run: Run, evidence: Evidence) -> list[Gate]:
             severity="note",
         ),
     ]
+
+
+def _one_load(run: Run) -> Gate:
+    """Say whether the load was changed while it was measured: a percentile over both is of neither."""
+    changes = [marker for marker in run.markers if marker.kind == LOAD and marker.meets(*run.window_ns)]
+    into_s = [(marker.unix_ns - run.window_ns[0]) / 1e9 for marker in changes]
+    told = [
+        f"{marker.text} at {marker.clock}, {abs(at_s):.0f} s {'before' if at_s < 0 else 'into'} the window"
+        for marker, at_s in zip(changes[:CHANGES_TOLD], into_s, strict=False)
+    ]
+    more = f"; and {len(changes) - CHANGES_TOLD} more" if len(changes) > CHANGES_TOLD else ""
+    found = "; ".join(told) + more
+    return _gate(
+        "load changes", found or "none", "one load in the window", ok=not changes, severity="warning"
+    )
 
 
 def _equation(name: str, left: Any, right: int, left_is: str, right_is: str) -> Gate:

@@ -28,6 +28,7 @@ from .charts import (
     width_in,
     wrapped,
 )
+from .charts_markers import draw_markers, marker_lines
 from .gates import Gate
 from .objective import ObjectiveResult
 from .verdict import INVALID, Verdict
@@ -226,11 +227,16 @@ def _charts(made: Figure, judged: Sequence[Judged], top: float, bottom: float) -
     top -= high + below + 0.02
     made.text(LEFT, top - 0.008, "Timeline, s", fontsize=10, weight="bold", va="center")
     made.text(RIGHT, top - 0.008, TIMELINE_KEY, fontsize=7, color=SOFT, va="center", ha="right")
-    top -= 0.034
+    lines = marker_lines(judged, 7, (RIGHT - LEFT) * A4_IN[0], 2)
+    for number, line in enumerate(lines, 1):
+        made.text(LEFT, top - 0.008 - 0.0115 * number, line, fontsize=7, va="center")
+    top -= 0.034 + 0.0115 * len(lines)
     high = (top - bottom - 0.04) / 2
     left, width = LEFT + 0.03, 0.40
     boxes = [(x, y, width, high) for y in (top - high, bottom) for x in (left, RIGHT - width)]
-    draw_timeline([made.add_axes(box) for box in boxes], judged)
+    panels = [made.add_axes(box) for box in boxes]
+    draw_timeline(panels, judged)
+    draw_markers(panels, judged)
 
 
 def _instrument(made: Figure, judged: Sequence[Judged], bottom: float) -> float:
@@ -308,7 +314,11 @@ def chart_figures(judged: Sequence[Judged]) -> dict[str, Figure]:
             draw(made[name].add_axes((0.09, 0.25, 0.87, 0.64)), judged, names)
         made["timeline"] = Figure(figsize=(8.0, 5.0))
         boxes = [(left, bottom, 0.41, 0.33) for bottom in (0.57, 0.08) for left in (0.07, 0.56)]
-        draw_timeline([made["timeline"].add_axes(box) for box in boxes], judged)
+        panels = [made["timeline"].add_axes(box) for box in boxes]
+        draw_timeline(panels, judged)
+        draw_markers(panels, judged)
+        for line in marker_lines(judged, 7, 7.2, 1):
+            made["timeline"].text(0.07, 0.012, line, fontsize=7)
         made["timeline"].text(0.07, 0.96, f"Timeline, s    ({TIMELINE_KEY})")
         made["instrument"] = Figure(figsize=(8.0, 2.4))
         _draw_gates(made["instrument"].add_axes((0.03, 0.04, 0.94, 0.82)), judged)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import intervals, table
+from . import intervals, markers, table
 from .histogram import Interval
 from .intervals import IntervalLog
+from .markers import Marker
 from .record import SCHEMA, RecordError
 
 LOGS = ("itl", "itl_token", "lag")
@@ -73,6 +74,17 @@ class Run:
         if end is None:
             end = int(self.requests.due_unix_ns.max()) + 1 if len(self.requests) else start
         return int(start), int(end)
+
+    @property
+    def markers(self) -> tuple[Marker, ...]:
+        """What happened at a moment, in the order in which it was noted."""
+        return markers.read(self.meta)
+
+    @property
+    def first_s(self) -> int:
+        """The second (unix) at which a chart over time begins."""
+        rows = self.timeline.unix_s
+        return int(rows.min()) if len(rows) else int(self.meta["started_unix_ns"]) // 10**9
 
     @property
     def unknown(self) -> frozenset[str]:
@@ -179,6 +191,10 @@ def _check_kinds(path: Path, meta: dict[str, Any]) -> None:
     for section in _SECTIONS:
         if not isinstance(meta.setdefault(section, {}), dict):
             raise RunError(f"{path}: found {section} = {meta[section]!r}, expected an object")
+    try:
+        markers.read(meta)
+    except ValueError as error:
+        raise RunError(f"{path}: {error}") from None
 
 
 def _check_ended(path: Path, meta: dict[str, Any]) -> None:

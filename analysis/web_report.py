@@ -97,6 +97,7 @@ def _run(
         "objectives": [_objective(result) for result in verdict.objectives],
         "scenarios": [_scenario(scenario) for scenario in verdict.scenarios],
         "charts": [(ALT[name], svg_address(charts[name])) for name in ALT if name in charts],
+        "markers": [(marker.clock, marker.text) for marker in run.markers],
         "gates": verdict.gates,
         "origin": wording.origin(run.meta, verdict),
     }

@@ -21,6 +21,14 @@ def load(run: Run, verdict: Verdict) -> str:
     return f"{kind}{rate}, n = {n:,} in {seconds:,.0f} s"
 
 
+def markers(run: Run) -> list[str]:
+    """Say what happened, numbered as in the charts, in seconds on their axis."""
+    return [
+        f"{number} at {marker.unix_ns / 1e9 - run.first_s:,.0f} s: {marker.text}"
+        for number, marker in enumerate(run.markers, 1)
+    ]
+
+
 def observed(result: ObjectiveResult) -> str:
     """Write what was observed, in the objective's unit."""
     if result.observed is None:

@@ -4,6 +4,7 @@ One of the two private files that know Locust. It merges what workers report, wa
 the server's /metrics, and at the end waits until every worker has said its last word.
 """
 
+import argparse
 import csv
 import logging
 import time
@@ -20,9 +21,11 @@ from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
 from locustfiles import _live_data, _meta, _web
+from locustfiles._form import loop_of
 from locustfiles._judge import Judging
 from locustfiles._ledger import Report
 from locustfiles._live import Live
+from locustfiles._markers import Marker, Markers
 from locustfiles._merge import Merge
 from locustfiles._options import Settings
 from locustfiles._rundir import RunDirectory
@@ -35,6 +38,8 @@ LAST_WORDS_S = 10  # beyond the stop timeout: how long a live worker's last repo
 INTERVALS_KEPT_S = 10  # seconds that late streams may still add to before their line is written
 
 locust.runners.WORKER_REPORT_INTERVAL = 1.0  # Locust's 3 s would lose up to 3 s with a worker
+
+BUSY = (locust.runners.STATE_SPAWNING, locust.runners.STATE_RUNNING)
 
 log = logging.getLogger("tokenswarm")
 _coordinators: dict[int, "Coordinator"] = {}  # by id(environment): Locust's Environment has no place for ours
@@ -61,15 +66,6 @@ def init(environment: Any) -> None:
         _web.open_door(environment, coordinator)
 
 
-def _loop(classes: list[Any]) -> str:
-    """Return the kind of loop that all our users are; raises WorkloadError where they differ."""
-    loops: set[str] = {made.loop for made in classes if hasattr(made, "loop")}
-    if len(loops) != 1:
-        found = " and ".join(made.__name__ for made in classes)
-        raise WorkloadError(f"user classes: found {found}, expected one: name it at the end of the command")
-    return loops.pop()
-
-
 class Coordinator:
     """One process's runs, one after another (the web page may start several)."""
 
@@ -79,10 +75,11 @@ class Coordinator:
         self.run: _Run | None = None
         self.latest: _Run | None = None  # still known when it has ended: the pages show it until the next one
         self.judging = Judging(environment, self)
-        self._found_model = ""  # by the latest run, where none was named
+        self.found_model = ""  # by the latest run, where none was named
         options = environment.parsed_options
         self._fixed = {name: getattr(options, name) for name in FIXED}
-        self._asked_to_begin = False
+        self._asked_to_begin = self._beginning = False
+        self.refused = ""  # why the latest run did not begin
         self._locust_quit = environment.runner.quit
         environment.runner.quit = self._quit
         environment.events.test_start.add_listener(self._test_start)
@@ -91,6 +88,7 @@ class Coordinator:
         environment.events.test_stop.add_listener(self._stopped)
         environment.events.worker_report.add_listener(self._worker_report)
         environment.events.quitting.add_listener(self._quitting)
+        self.markers = Markers(self)
 
     def take(self, reports: list[Report]) -> None:
         """Merge reports of this process's own load."""
@@ -108,19 +106,36 @@ class Coordinator:
         if reports:
             self.take(reports)  # those of another run are counted
 
-    def _test_start(self, environment: Any, **_: Any) -> None:
-        self._asked_to_begin = True
-        options = environment.parsed_options
+    @property
+    def state(self) -> str:
+        """Where this process's runs stand: ready | beginning | running | ending."""
+        now = self.environment.runner.state
+        if self._beginning:
+            return "beginning"
+        if self.run:
+            return "running" if now in BUSY and not self.run.finishing else "ending"
+        return "ending" if now in (*BUSY, locust.runners.STATE_CLEANUP) else "ready"  # it did not begin
+
+    def look(self, options: Any, host: str, classes: list[Any]) -> tuple[Settings, str, Target]:
+        """Check what a run by these options would be made of: settings, kind of loop, server.
+
+        Nothing but `options` is changed. Raises WorkloadError, TargetError, or ValueError.
+        """
         vars(options).update(self._fixed)
-        if options.model == self._found_model:
+        if options.model == self.found_model:
             options.model = ""
+        settings = Settings.read(options)
+        self.judging.demand(options)
+        return settings, loop_of(classes), Target.look(host, verify=settings.verify, model=options.model)
+
+    def _test_start(self, environment: Any, **_: Any) -> None:
+        self._asked_to_begin = self._beginning = True
+        self.refused = ""
+        options = environment.parsed_options
         options.run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
         try:
-            settings = Settings.read(options)
-            loop = _loop(environment.user_classes)
-            self.judging.demand(options)
-            target = Target.look(environment.host or "", verify=settings.verify, model=options.model)
-            self._found_model = "" if options.model else target.model
+            settings, loop, target = self.look(options, environment.host or "", environment.user_classes)
+            self.found_model = "" if options.model else target.model
             options.model = target.model
             self.run = self.latest = _Run(environment, settings, target, loop, self._broke_off)
             self.judging.follow(self.run)
@@ -132,9 +147,12 @@ class Coordinator:
             self._refuse(EXIT_NOT_STARTED, f"--run-dir: cannot write {error.filename}: {error.strerror}")
         except ValueError as error:  # an option that no check foresaw
             self._refuse(EXIT_USAGE, f"found an option that cannot be used ({error})")
+        finally:
+            self._beginning = False
 
     def _refuse(self, code: int, text: str) -> None:
         log.error("%s", text)
+        self.refused = text
         self.run = None
         self.environment.parsed_options.run_id = ""
         give_up(self.environment, code)
@@ -226,13 +244,14 @@ class _Run:
         self.loop = loop
         self.settings = settings
         self.target = target
-        self.options = environment.parsed_options
+        self.options = argparse.Namespace(**vars(environment.parsed_options))  # a form may change them
         self.started_unix_ns = time.time_ns()
         self.spawned_unix_ns = self.stopping_unix_ns = self.ended_unix_ns = 0
         self.finishing = self.abandoned = self.closed = False
         self.live = Live() if environment.web_ui else None
         self.about = _meta.about(self.options, settings, target, loop)  # the options change with the next run
         self.merge = Merge(self.options.run_id, self.live)
+        self.markers: list[Marker] = []
         self.heard_of: dict[str, str] = {}  # Locust's client id -> our worker name
         self.missing: dict[str, str] = {}  # client id -> since when
         self.left: dict[str, str] = {}  # in order, but before the end: client id -> when
@@ -273,6 +292,10 @@ class _Run:
             work()
         except OSError as error:
             self._broke_off(self, error)
+
+    def keep_meta(self) -> None:
+        """Write run.json as it is now."""
+        self._write(lambda: self.directory.write_meta(self._meta()))
 
     def abandon(self) -> None:
         """Write no more, and wait for nobody."""
@@ -330,7 +353,9 @@ class _Run:
             | {
                 "ended_unix_ns": time.time_ns(),
                 "server_counts": _meta.server_counts(counted),
-                "interrupted": self._interrupted(),
+                "interrupted": _meta.interrupted(
+                    self.options, self.started_unix_ns, self.spawned_unix_ns, self.stopping_unix_ns
+                ),
             }
         )
         self.directory.close()
@@ -351,17 +376,9 @@ class _Run:
             "started_unix_ns": self.started_unix_ns,
             "ended_unix_ns": None,
             "window": self.window(),
+            "markers": self.markers,
             "workers": {"expected": max(1, len(self.expected)), "seen": [], "lost": []},
         }
-
-    def _interrupted(self) -> str | None:
-        planned_s = self.options.run_time
-        if not self.spawned_unix_ns:
-            return "ended while users were still being spawned"
-        ran_s = ((self.stopping_unix_ns or time.time_ns()) - self.started_unix_ns) / 1e9
-        if planned_s and self.options.headless and ran_s < planned_s - 1.5:
-            return f"stopped after {ran_s:.0f} s of {planned_s:g} s"
-        return None
 
     def _close_locust_csv(self) -> None:
         """Write Locust's tables once more with the final numbers: its writer looks only once a second."""

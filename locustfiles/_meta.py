@@ -1,12 +1,13 @@
 """run.json: everything about a run that is not a measurement, and the account of what was measured.
 
-Pure: what is known goes in, plain data comes out. The fields are listed in README.md, "A run directory".
+What is known goes in, plain data comes out. The fields are listed in README.md, "A run directory".
 """
 
 import importlib.metadata
 import os
 import platform
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def describe(options: Any, settings: Settings, target: Target, locustfile: str, 
         },
         "workload": {
             "prompt_words": list(workload.prompt_words) if not workload.prompts else None,
-            "prompts": options.prompts or None,
+            "prompts": (options.prompts or None) if workload.prompts else None,
             "max_tokens": list(workload.max_tokens),
             "choices": workload.choices,
             "ignore_eos": workload.ignore_eos,
@@ -102,6 +103,18 @@ def window(start_unix_ns: int, stopping_unix_ns: int, warmup_s: float) -> dict[s
         "end_unix_ns": stopping_unix_ns or None,
         "warmup_s": warmup_s,
     }
+
+
+def interrupted(
+    options: Any, started_unix_ns: int, spawned_unix_ns: int, stopping_unix_ns: int
+) -> str | None:
+    """Say how a run ended before its time; None if it did not."""
+    if not spawned_unix_ns:
+        return "ended while users were still being spawned"
+    ran_s = ((stopping_unix_ns or time.time_ns()) - started_unix_ns) / 1e9
+    if options.run_time and options.headless and ran_s < options.run_time - 1.5:
+        return f"stopped after {ran_s:.0f} s of {options.run_time:g} s"
+    return None
 
 
 def clock(merge: Merge) -> str | None:

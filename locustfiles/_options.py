@@ -24,6 +24,7 @@ KEYS = ("TOKENSWARM_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY")
 
 TRANSPORTS = ("auto", "wire", "portable")
 ENDPOINTS = ("chat", "completions")
+PROMPT_SOURCES = ("auto", "words")
 
 
 def add_arguments(parser: Any) -> None:
@@ -50,6 +51,12 @@ def add_arguments(parser: Any) -> None:
     option("--prompt-words", "40-160", "Words in a prompt, N or LOW-HIGH")
     option("--max-tokens", "64", "Tokens to generate at most, N or LOW-HIGH")
     option("--prompts", "", "File with a prompt (or a JSON object with one) on each line", **hidden)
+    option(
+        "--prompt-source",
+        "auto",
+        "auto (the file of --prompts, where one is given) or words (generated)",
+        choices=PROMPT_SOURCES,
+    )
     option("--choices", 1, "Answers per request (n)")
     option("--extra-body", "", "JSON object merged into every request, such as '{\"temperature\": 0}'")
     option("--arrivals", "poisson", "Open loop: how arrivals are spaced", choices=ARRIVALS)
@@ -94,14 +101,20 @@ class Settings:
             ignore_eos=options.ignore_eos,
             per_chunk_usage=options.per_chunk_usage,
             extra=parse_extra(options.extra_body),
-            prompts=read_prompts(options.prompts),
+            prompts=read_prompts(options.prompts) if options.prompt_source == "auto" else (),
         )
         if options.choices < 1:
             raise WorkloadError(f"--choices: found {options.choices}, expected at least 1")
-        for name, known in (("endpoint", ENDPOINTS), ("arrivals", ARRIVALS), ("transport", TRANSPORTS)):
+        for name, known in (
+            ("endpoint", ENDPOINTS),
+            ("arrivals", ARRIVALS),
+            ("transport", TRANSPORTS),
+            ("prompt_source", PROMPT_SOURCES),
+        ):
             if getattr(options, name) not in known:  # a web page's form is not checked by the parser
                 raise WorkloadError(
-                    f"--{name}: found {getattr(options, name)!r}, expected one of {', '.join(known)}"
+                    f"--{name.replace('_', '-')}: found {getattr(options, name)!r}, "
+                    f"expected one of {', '.join(known)}"
                 )
         seconds = {
             name: getattr(options, f"{name}_timeout") for name in ("connect", "first_token", "stall", "total")

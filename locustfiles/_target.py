@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,11 +18,16 @@ from locustfiles._portable import proxies_for, unchanged
 from locustfiles._scrape import MetricsLog, ServerCounts, counts, read_metrics
 
 LOOK_S = 10.0
+NAMED_MAX = 8
 SIMULATOR = "tokenswarm-sim"
 
 
 class TargetError(Exception):
     """The target cannot be load-tested: one line that says what was found and what was expected."""
+
+
+class ModelError(TargetError):
+    """The target answers, but not for this model."""
 
 
 @dataclass
@@ -40,30 +46,12 @@ class Target:
     @classmethod
     def look(cls, url: str, *, verify: bool, model: str) -> "Target":
         """Ask what is served; raises TargetError if nothing answers or the model is not among it."""
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or not _has_fit_port(parts):
-            raise TargetError(f"--host: found {url!r}, expected http://HOST[:PORT] or https://HOST[:PORT]")
-        plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
-        plain = plain.removesuffix("/v1")
-        with _explained(plain):
-            response = requests.get(
-                f"{plain}/v1/models",
-                headers=api_headers(),
-                timeout=LOOK_S,
-                verify=verify,
-                allow_redirects=False,
-                auth=unchanged,
-                proxies=proxies_for(plain),
-            )
+        plain, response = _ask(url, verify=verify)
         owners = _owners(plain, response) if response.status_code == 200 else {}
         if not owners and not model:
-            found = shown(response.content) if response.ok else f"HTTP {response.status_code}"
-            raise TargetError(
-                f"{plain}/v1/models: expected a list of models, found {found}; "
-                "if the server has none, name one with --model"
-            )
+            raise TargetError(f"{_no_list(plain, response)}; if the server has none, name one with --model")
         if model and owners and model not in owners:
-            raise TargetError(f"{plain}: expected the model {model!r}, found {', '.join(owners)}")
+            raise ModelError(f"{plain}: expected the model {model!r}, found {_named(model, list(owners))}")
         return cls(
             url=plain,
             model=model or next(iter(owners)),
@@ -111,6 +99,48 @@ class Target:
         if row and self._log:
             self.last = row
             self._log.append(asked_unix_ns, time.time_ns(), row)
+
+
+def served(url: str, *, verify: bool) -> list[str]:
+    """Return the models that a server lists, in its order; raises TargetError where there is no list."""
+    plain, response = _ask(url, verify=verify)
+    owners = _owners(plain, response) if response.status_code == 200 else {}
+    if not owners:
+        raise TargetError(_no_list(plain, response))
+    return list(owners)
+
+
+def _ask(url: str, *, verify: bool) -> tuple[str, requests.Response]:
+    """Ask for the list of models; returns the URL without credentials and the answer."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not _has_fit_port(parts):
+        raise TargetError(f"--host: found {url!r}, expected http://HOST[:PORT] or https://HOST[:PORT]")
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    plain = plain.removesuffix("/v1")
+    with _explained(plain):
+        response = requests.get(
+            f"{plain}/v1/models",
+            headers=api_headers(),
+            timeout=LOOK_S,
+            verify=verify,
+            allow_redirects=False,
+            auth=unchanged,
+            proxies=proxies_for(plain),
+        )
+    return plain, response
+
+
+def _no_list(url: str, response: requests.Response) -> str:
+    found = shown(response.content) if response.ok else f"HTTP {response.status_code}"
+    return f"{url}/v1/models: expected a list of models, found {found}"
+
+
+def _named(model: str, served: list[str]) -> str:
+    """Name what is served, the nearest first where one is meant, and not more than fits a line."""
+    near = get_close_matches(model, served, n=1)
+    order = near + [name for name in served if name not in near]
+    more = f" and {len(order) - NAMED_MAX} more" if len(order) > NAMED_MAX else ""
+    return ", ".join(order[:NAMED_MAX]) + more
 
 
 def _has_fit_port(parts: SplitResult) -> bool:

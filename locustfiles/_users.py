@@ -8,6 +8,7 @@ import functools
 import gc
 import itertools
 import logging
+import os
 import time
 from typing import Any
 
@@ -299,6 +300,10 @@ def _stop(environment: Any, **_: Any) -> None:
     _side.finish()
     if isinstance(environment.runner, WorkerRunner):
         environment.runner._send_stats()  # noqa: SLF001 - Locust's own last word, without waiting for its turn
+        # Its streams have ended: Locust would have it wait as long as they might have taken, once more.
+        os.environ["LOCUST_WORKER_ADDITIONAL_WAIT_BEFORE_READY_AFTER_STOP"] = str(
+            -int(environment.stop_timeout)
+        )
     _side = None
 
 

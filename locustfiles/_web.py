@@ -10,16 +10,21 @@ import ipaddress
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, request, send_from_directory
 
-from locustfiles._live_data import Answers, add_live_data
-from locustfiles._llm_tab import add_llm_tab
+from locustfiles._controls import add_controls
 from locustfiles._downloads import add_downloads
 from locustfiles._lights import add_lights
+from locustfiles._live_data import Answers, add_live_data
+from locustfiles._llm_tab import add_llm_tab
+from locustfiles._markers import add_markers
 from locustfiles._tabs import Tabs
+
+if TYPE_CHECKING:
+    from locustfiles._coordinator import Coordinator
 
 PAGE = Path(__file__).with_name("_page")
 POLICY = (
@@ -106,7 +111,7 @@ def add_page(door: Door) -> None:
         return send_from_directory(PAGE, name)
 
 
-def open_door(environment: Any, coordinator: Any) -> None:
+def open_door(environment: Any, coordinator: "Coordinator") -> None:
     """Hang our pages into Locust's web server, where there is one."""
     if environment.web_ui is None:
         return
@@ -117,4 +122,6 @@ def open_door(environment: Any, coordinator: Any) -> None:
     add_llm_tab(door, answers)
     add_lights(door, coordinator)
     add_downloads(door, coordinator)
+    add_controls(door, coordinator)
+    add_markers(door, coordinator)
     door.hang()

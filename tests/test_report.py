@@ -23,7 +23,7 @@ from analysis.rundir import load
 from analysis.sla import Sla, default, parse_objective
 from analysis.verdict import judge
 from tests.experiments import experiment
-from tests.run_directories import Load, write_run
+from tests.run_directories import START_S, Load, write_run
 
 MANY = Sla(
     "a long list of things that must hold, with a name to match",
@@ -48,6 +48,15 @@ LOST = {
     "workers": {"lost": [{"worker": "w1", "detail": "no heartbeat for 3 s on the last node", "in_flight": 7}]}
 }
 LONG = "meta-llama-Llama-3.1-8B-Instruct-AWQ-INT4-with-a-suffix-that-nobody-would-type-but-a-pipeline-does"
+MARKERS = [
+    {
+        "unix_ns": (START_S + at_s) * 10**9,
+        "until_unix_ns": None,
+        "text": f"at {at_s} s somebody deployed a build with a rather long name, {'and more ' * at_s}",
+        "kind": "load" if at_s % 2 else "note",
+    }
+    for at_s in (0, 6, 7, 8, 9, 10, 20, 24, 40)
+]
 SMALL = {"seconds": 25, "rate": 25.0, "tokens": 10}
 LOADS: dict[str, tuple[dict[str, Any], Sla]] = {
     "good": ({"name": "baseline", "rate": 240.0, "seed": 2}, default()),
@@ -61,6 +70,7 @@ LOADS: dict[str, tuple[dict[str, Any], Sla]] = {
     "failed": ({"name": "down", "failures": {"connect": 1.0}}, default()),
     "many": ({"name": "many", "failures": {"http_429": 0.01}, "loop": "closed"}, MANY),
     "many-slow": ({"name": LONG, "ttft_ms": 200.0, "phi": 0.9, "simulated": True}, MANY),
+    "marked": ({"name": "marked", "meta": {"markers": MARKERS}}, default()),
 }
 
 
@@ -87,6 +97,8 @@ PAGES = [
     ["good", "simulated"],
     ["saturated", "failed"],
     ["many", "many-slow"],
+    ["marked"],
+    ["marked", "simulated"],
 ]
 
 

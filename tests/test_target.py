@@ -1,5 +1,6 @@
 """A look at the target before the load: what it serves, or one line that says why it cannot be tested."""
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from locustfiles import _target
-from locustfiles._target import Target, TargetError
+from locustfiles._target import ModelError, Target, TargetError, served
 
 MODELS = b'{"object":"list","data":[{"id":"first","owned_by":"vllm"},{"id":"second"}]}'
 
@@ -58,6 +59,25 @@ def test_named_model_must_be_served() -> None:
         assert look(url, "second").model == "second"
         with pytest.raises(TargetError, match="expected the model 'third', found first, second"):
             look(url, "third")
+
+
+def test_of_many_models_the_nearest_is_named_first_and_few_are() -> None:
+    names = [f"org/model-{number}" for number in range(20)] + ["Qwen/Qwen3-8B"]
+    body = json.dumps({"data": [{"id": name} for name in names]}).encode()
+    with serving(body) as (url, _):
+        assert served(url, verify=True) == names
+        with pytest.raises(
+            ModelError, match="expected the model 'Qwen3-8B', found Qwen/Qwen3-8B, org"
+        ) as caught:
+            look(url, "Qwen3-8B")
+    assert str(caught.value).endswith(" and 13 more")
+
+
+def test_a_list_of_models_is_needed_to_list_them() -> None:
+    with serving(b"no", status=404) as (url, _), pytest.raises(TargetError, match=r"found HTTP 404$"):
+        served(url, verify=True)
+    with pytest.raises(TargetError, match="--host: found 'ftp://h', expected http"):
+        served("ftp://h", verify=True)
 
 
 def test_simulator_is_known_by_its_owner() -> None:
