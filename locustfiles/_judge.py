@@ -128,6 +128,7 @@ class Judging:
         self._run: Any = None  # the latest
         self.runs: dict[str, Kept] = {}  # by id, all of this process
         self._found = self._demanded = _unjudged(None, [], NO_SLA)
+        self._limits_ns: dict[str, int] = {}  # what the next run's requests must keep
         self._from_file, self._unread = "", ""
         options = environment.parsed_options
         if options.sla and not options.sla_text:
@@ -149,7 +150,7 @@ class Judging:
 
     def _checked(self, text: str, options: Any) -> Answer:
         if not text.strip():
-            return {"name": None, "objectives": []}
+            return {"name": None, "objectives": [], "limits_ns": {}}
         self._process.begin_again()
         return self._process.ask(
             do="check",
@@ -170,11 +171,14 @@ class Judging:
             raise WorkloadError(str(answer["error"]))
         said = NOT_YET if answer["objectives"] else NO_SLA
         self._demanded = _unjudged(answer["name"], answer["objectives"], said)
+        self._limits_ns = answer["limits_ns"]
 
     def follow(self, run: Any) -> None:
         """Judge a run while it goes on and when it has ended; returns at once."""
         self._run, name = run, run.merge.run
         self._found = self._demanded | {"run": name}
+        if run.live:
+            run.live.table.limits_ns = self._limits_ns
         self.runs[name] = Kept(
             run=name,
             name=run.options.run_name or run.settings.scenario,

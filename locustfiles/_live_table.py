@@ -25,12 +25,13 @@ COLUMNS = {
     "itl_max_ms": "ITL max (ms)",
     "tpot_p50_ms": "TPOT p50 (ms)",
     "tokens_per_s": "Tokens/s",
-    "goodput_per_s": "Goodput (ok/s)",
+    "ok_per_s": "Ok/s",
+    "goodput_per_s": "Goodput (/s)",
     "error_percent": "Errors (%)",
     "lag_p99_ms": "Lag p99 (ms)",
     "coalesced_percent": "Coalesced (%)",
 }
-"""Column -> heading."""
+"""Column -> heading. Goodput is what is ok and within all limits that the SLA sets for one request."""
 
 Totals = Mapping[tuple[str, str], Histogram]  # by (metric, scenario)
 
@@ -41,6 +42,7 @@ class Counts:
 
     requests: int = 0
     ok: int = 0
+    good: int = 0  # ok, and within the limits
     tokens: int = 0  # as the server counts them; where it does not, chunks
     chunks: int = 0
     coalesced: int = 0
@@ -51,7 +53,8 @@ class Table:
     """All scenarios of a run."""
 
     def __init__(self) -> None:
-        """Begin without any."""
+        """Begin without any, and without limits."""
+        self.limits_ns: Mapping[str, int] = {}  # metric -> what one request must be below
         self._scenarios: dict[str, Counts] = {}
 
     def count(self, record: RequestRecord) -> None:
@@ -59,17 +62,31 @@ class Table:
         counts = self._scenarios.setdefault(record.scenario, Counts())
         counts.requests += 1
         counts.ok += record.outcome == "ok"
+        counts.good += record.outcome == "ok" and self._is_within(record)
         counts.tokens += record.chunks if record.output_tokens is None else record.output_tokens
         counts.chunks += record.chunks
         counts.coalesced += record.coalesced
-        first_ns, last_ns, tokens = record.first_ns, record.last_ns, record.output_tokens or 0
-        if record.outcome == "ok" and tokens > 1 and first_ns is not None and last_ns is not None:
-            counts.tpot.record((round((last_ns - first_ns) / (tokens - 1)),))
+        if record.outcome == "ok" and (tpot_ns := _tpot_ns(record)) is not None:
+            counts.tpot.record((tpot_ns,))
+
+    def _is_within(self, record: RequestRecord) -> bool:
+        first_ns, sent_ns = record.first_ns, record.sent_ns
+        values_ns = {
+            "ttft": first_ns,
+            "ttft_sent": None if first_ns is None or sent_ns is None else first_ns - sent_ns,
+            "ttfo": record.visible_ns,
+            "e2e": record.end_ns,
+            "tpot": _tpot_ns(record),
+            "max_gap": record.gap_max_ns,
+            "dispatch_lag": sent_ns,
+        }
+        return all((values_ns.get(metric) or 0) < limit_ns for metric, limit_ns in self.limits_ns.items())
 
     def rows(self, totals: Totals, elapsed_s: float) -> list[dict[str, Any]]:
         """Return a row per scenario with the keys of COLUMNS; None where nothing is known."""
         return [
-            _row(scenario, counts, totals, elapsed_s) for scenario, counts in sorted(self._scenarios.items())
+            _row(scenario, counts, totals, elapsed_s) | ({} if self.limits_ns else {"goodput_per_s": None})
+            for scenario, counts in sorted(self._scenarios.items())
         ]
 
 
@@ -85,11 +102,20 @@ def _row(scenario: str, counts: Counts, totals: Totals, elapsed_s: float) -> dic
         *_quantiles(counts.tpot, 0.5),
         _ratio(counts.tokens, elapsed_s),
         _ratio(counts.ok, elapsed_s),
+        _ratio(counts.good, elapsed_s),
         _ratio(100 * (counts.requests - counts.ok), counts.requests),
         *quantiles("lag", 0.99),
         _ratio(100 * counts.coalesced, counts.chunks),
     )
     return dict(zip(COLUMNS, cells, strict=True))
+
+
+def _tpot_ns(record: RequestRecord) -> int | None:
+    """Return the time per output token behind the first; None where there is none."""
+    first_ns, last_ns, tokens = record.first_ns, record.last_ns, record.output_tokens or 0
+    if tokens < 2 or first_ns is None or last_ns is None:
+        return None
+    return round((last_ns - first_ns) / (tokens - 1))
 
 
 def _quantiles(histogram: Histogram | None, *shares: float) -> list[float | None]:

@@ -238,9 +238,15 @@ def test_table_is_exact_and_a_failed_request_is_no_goodput() -> None:
         for n in range(1000)
     ]
     records[0] = records[0]._replace(outcome="stall_timeout", output_tokens=None, chunks=7)
+    strict = Table()
+    strict.limits_ns = {"ttft": 5 * 10**8, "e2e": 10**12}
     for each in records:
         table.count(each)
+        strict.count(each)
         merge._count(each)
+    good = [each for each in records if each.outcome == "ok" and (each.first_ns or 0) < 5 * 10**8]
+    served = sum(row["goodput_per_s"] for row in strict.rows(merge.totals, 100.0))
+    assert served == pytest.approx(len(good) / 100)
     rows = table.rows(merge.totals, 100.0)
     assert [row["scenario"] for row in rows] == ["s0", "s1"]
     for number, row in enumerate(rows):
@@ -249,7 +255,8 @@ def test_table_is_exact_and_a_failed_request_is_no_goodput() -> None:
         assert row["n"] == 500
         assert row["ttft_p99_ms"] == round(exact.quantile(0.99) / 1e6, 2)
         assert row["itl_p99_ms"] is None  # no gap was reported
-    assert rows[0]["goodput_per_s"] == 4.99
+    assert rows[0]["ok_per_s"] == 4.99
+    assert rows[0]["goodput_per_s"] is None  # no SLA says what is good
     assert rows[0]["error_percent"] == 0.2
     assert rows[0]["tokens_per_s"] == round((499 * 101 + 7) / 100, 2)
     tpots = [(2 * 10**9 - (each.first_ns or 0)) / 100 for each in records if each.scenario == "s1"]

@@ -89,6 +89,7 @@ def test_what_an_sla_demands(judge: Judge) -> None:
     assert judge.check(SLO) == {
         "name": "quick",
         "objectives": ["ttft p50 < 60 ms", "itl p95 < 20 ms", "error_rate < 5 %"],
+        "limits_ns": {"ttft": 60_000_000},  # a gap is not a request
     }
 
 

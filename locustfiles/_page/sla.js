@@ -33,7 +33,7 @@ function clock(unixS) {
 }
 
 function standing(found) {
-  if (!found.sla) return "no SLA";
+  if (!found.sla) return "";
   if (found.as_of_unix_s === null) return `SLA ${found.sla}`;
   return found.so_far
     ? `SLA ${found.sla}, so far, as of ${clock(found.as_of_unix_s)}`
@@ -61,6 +61,7 @@ class Lights {
     this.reasons = element("ul", "sla-reasons");
     this.objectives = element("ul", "sla-objectives");
     this.objectives.setAttribute("aria-label", "Objectives");
+    this.section = section;
     section.append(this.whole, this.standing, this.reasons, this.objectives);
     this.status = undefined;
     this.shown = "";
@@ -70,6 +71,7 @@ class Lights {
     const text = JSON.stringify(found);
     if (text === this.shown) return;
     this.shown = text;
+    this.section.hidden = found.run === null; // nothing was asked yet
     if (found.status !== this.status) this.whole.replaceChildren(light(found.status));
     this.status = found.status;
     this.standing.textContent = standing(found);
