@@ -56,7 +56,7 @@ def init(environment: Any) -> None:
     """Set up this process's coordinator; a worker has none."""
     if not isinstance(environment.runner, WorkerRunner):
         _coordinators[id(environment)] = Coordinator(environment)
-        _web.open_door(environment)
+        _web.open_door(environment, _coordinators[id(environment)])
 
 
 def _loop(classes: list[Any]) -> str:

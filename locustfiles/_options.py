@@ -40,6 +40,7 @@ def add_arguments(parser: Any) -> None:
 
     hidden = {"include_in_web_ui": False}  # files are the command line's business, not a web page's
     option("--run-dir", "", "Directory for this run's results (default: out/<run id>)", **hidden)
+    option("--metrics-port", 0, "Port on --web-host where Prometheus is answered, without a login", **hidden)
     option("--run-name", "", "What tables and reports call this run (default: the scenario)")
     option("--scenario", "", "Name of the rows in tables and files (default: the endpoint)")
     option("--endpoint", "chat", "Which API is asked", choices=ENDPOINTS)
