@@ -239,5 +239,6 @@ def test_autostart(tmp_path: Path) -> None:
         assert float(count) > 0
         assert served.get("/llm/").status == 200
         (folder,) = served.runs()
+        served.runs_begun = 1
         served.start(users=3)  # and another by hand
         assert served.stop().path != folder
