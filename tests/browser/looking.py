@@ -45,8 +45,8 @@ class Tab:
 
     def check_clean(self) -> None:
         """Nothing went wrong, and nobody else was asked; AssertionError otherwise."""
-        assert self.problems == []
-        assert self.hosts - {""} == {self._own}  # "" is a data: URL
+        assert not self.problems, "\n".join(self.problems)
+        assert self.hosts - {""} == {self._own}, self.hosts  # "" is a data: URL
 
     def shoot(self, name: str) -> Path:
         """Keep a screenshot of the whole page."""
