@@ -80,9 +80,9 @@ def total(found: Points, name: str, **wanted: str) -> tuple[int, float]:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_every_request_is_told_once(tmp_path: Path, processes: int) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="Locust's extra otel is not here")
-    port = str(free_port())
-    spread = ["--processes", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
     with receiver() as (endpoint, bodies), simulator(TURNS) as (url, _):
+        port = str(free_port())
+        spread = ["--processes", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
         order = command("chat", url, "--otel", "-u", "4", "-r", "4", "-t", "3", "--run-dir", "run")
         order += [*spread, "--master-port", port] if processes > 1 else []
         code, locust = finished(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
@@ -248,9 +249,43 @@ def test_dashboard_takes_any_data_source() -> None:
     assert {"heatmap", "stat", "timeseries"} == {panel["type"] for panel in panels}
 
 
+@pytest.mark.skipif(not shutil.which("prometheus"), reason="Debian's package prometheus is not here")
+def test_prometheus_itself_has_an_answer_for_every_panel(tmp_path: Path) -> None:
+    with serving(tmp_path, script=TURNS) as served:
+        served.start(users=20)
+        port = free_port()
+        settings = {
+            "job_name": "load",
+            "scrape_interval": "1s",
+            "metrics_path": "/llm/metrics",
+            "static_configs": [{"targets": [f"127.0.0.1:{served.port}"]}],
+        }
+        file = tmp_path / "prometheus.yml"  # JSON is YAML, too
+        file.write_text(json.dumps({"scrape_configs": [settings]}))
+        order = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"]
+        order.append(f"--web.listen-address=127.0.0.1:{port}")
+        with (tmp_path / "prometheus.log").open("w") as said:
+            prometheus = subprocess.Popen(order, stdout=said, stderr=said)
+
+        def answers(expression: str) -> list[object]:
+            path = "/api/v1/query?" + urlencode({"query": expression})
+            return list(call(port, path).json["data"]["result"])
+
+        try:
+            until(lambda: "ready to receive web requests" in (tmp_path / "prometheus.log").read_text())
+            until(lambda: bool(answers('rate(tokenswarm_requests_total{outcome="http_5xx"}[10s]) > 0')))
+            for expression in expressions():
+                if not expression.startswith(("label_values", "changes")):
+                    asked = expression.replace("$__rate_interval", "10s")
+                    assert answers(re.sub(r'"\$\w+"', '".*"', asked)), expression
+        finally:
+            prometheus.terminate()
+            prometheus.wait(20)
+
+
 def test_headless_run_is_answered_on_a_port_of_its_own(tmp_path: Path) -> None:
-    port = free_port()
     with simulator('{"itl_ms": 5}') as (url, _):
+        port = free_port()
         order = command("chat", url, "-u", "2", "-t", "4", "--metrics-port", str(port))
         with started(order, tmp_path / "locust.log") as locust:
             locust.wait_until_it_says("Prometheus is answered at")

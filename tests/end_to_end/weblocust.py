@@ -102,10 +102,10 @@ def serving(
 
     A locustfile is the name of one of ours, or the path of another.
     """
-    port, master_port = free_port(), str(free_port())
     variables = {"PYTHONPATH": str(ROOT)} | variables
     with ExitStack() as stack:
         target, sim = stack.enter_context(simulator(script))
+        port, master_port = free_port(), str(free_port())  # now that the simulator has its own
         order = _order(locustfile, target)
         head = [*order, "--web-port", str(port), *arguments]
         if base:
