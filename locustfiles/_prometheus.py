@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import gevent
 from flask import Response, request
 from gevent.pywsgi import WSGIServer
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -113,7 +114,10 @@ class Metrics:
 
     def _begin(self, **_: Any) -> None:
         """Keep what the last run has counted: nothing is added to it once another has begun."""
-        self._ended.absorb(self._now())
+        kept = Totals()  # a new one: somebody may be reading the other
+        kept.absorb(self._ended)
+        kept.absorb(self._now())
+        self._ended = kept
         self._run = self._coordinator.run
 
     def _now(self) -> Totals:
@@ -128,6 +132,7 @@ class Metrics:
         for metric, shown in _HISTOGRAMS.items():
             edges = sorted({*shown.edges, *limits.get(metric, ())})
             yield _histogram(shown, edges, metric, both)
+            gevent.sleep(0)  # a few milliseconds each: streams may be waiting to be read
         yield _outcomes(both)
         for name, text, counted in (
             ("prompt_tokens", "Tokens of prompts, as the server's usage says.", "prompt_tokens"),

@@ -4,8 +4,10 @@ No Locust, no clock. A web page may start one run after another; a counter that 
 them would lose what was counted since it was last read, so the runs that ended are kept and added to.
 """
 
-from collections import Counter, defaultdict
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import NamedTuple
 
 from analysis.histogram import Histogram, bin_high
@@ -118,15 +120,8 @@ def up_to(edges: list[int], histograms: Iterable[Histogram]) -> list[int]:
     A bin that an edge cuts through (it is at most 1/1024 wide) counts as above it: a limit is never met by
     the width of a bin.
     """
-    highs: dict[int, int] = defaultdict(int)
+    counts = [0] * (len(edges) + 1)
     for histogram in histograms:
         for low, count in histogram.bins.items():
-            highs[bin_high(low)] += count
-    counts, seen, ordered = [], 0, sorted(highs)
-    place = 0
-    for edge in edges:
-        while place < len(ordered) and ordered[place] <= edge:
-            seen += highs[ordered[place]]
-            place += 1
-        counts.append(seen)
-    return counts
+            counts[bisect_left(edges, bin_high(low))] += count
+    return list(accumulate(counts[:-1]))

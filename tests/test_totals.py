@@ -2,7 +2,9 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from analysis.histogram import Histogram, bin_high, bin_low
 from analysis.record import RequestRecord
 from locustfiles._ledger import Ledger, Report
 from locustfiles._merge import Merge
-from locustfiles._prometheus import _HISTOGRAMS, limits_ns, seconds
+from locustfiles._prometheus import _HISTOGRAMS, Metrics, limits_ns, seconds
 from locustfiles._totals import NAME_MAX, OTHER, PAIRS_MAX, Pairs, Totals, edges_ns, up_to
 from tests.test_ledger_merge import request
 
@@ -73,6 +75,32 @@ def test_limits_come_from_the_slas_own_words() -> None:
         "e2e": {4_000_000_000},
         "dispatch_lag": {500_000},
     }
+
+
+def test_limits_of_the_run_are_buckets() -> None:
+    merge, records = merged("run", 1)
+    begin: list[Callable[[], None]] = []
+    environment = SimpleNamespace(
+        events=SimpleNamespace(test_start=SimpleNamespace(add_listener=begin.append))
+    )
+    run = SimpleNamespace(merge=merge, target=SimpleNamespace(model="m"))
+    coordinator = SimpleNamespace(run=run)
+    metrics = Metrics(environment, coordinator, lambda: ["ttft p95 < 100 ms", "e2e p99 <= 2 s"])
+    begin[0]()
+    found = dict(zip(_HISTOGRAMS, metrics.collect(), strict=False))
+    mine = [record for record in records if record.scenario == "scenario-0"]
+    for metric, le, values in (
+        ("ttft", "0.1", [record.first_ns for record in mine if record.first_ns is not None]),
+        ("e2e", "2.0", [record.end_ns for record in mine if record.outcome == "ok"]),
+    ):
+        (count,) = [
+            sample.value
+            for sample in found[metric].samples
+            if sample.labels.get("le") == le and sample.labels["scenario"] == "scenario-0"
+        ]
+        limit_ns = round(float(le) * 1e9)
+        assert sum(value < bin_low(limit_ns) for value in values) <= count
+        assert count <= sum(value <= limit_ns for value in values)
 
 
 def reports(run: str, seed: int) -> tuple[list[Report], list[RequestRecord]]:
