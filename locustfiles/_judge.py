@@ -192,6 +192,10 @@ class Judging:
         """Return how the current run stands, else the latest one: what /llm/sla.json says."""
         return self._found
 
+    def objectives(self) -> list[str]:
+        """Return the objectives of the run that is on, as the SLA writes them."""
+        return [one["text"] for one in self._found["objectives"]]
+
     def _follow(self, run: Any) -> None:
         while self._coordinator.run is run:
             until = time.monotonic() + max(PAUSE_S, SHARE * self._judge(run, goes_on=True))

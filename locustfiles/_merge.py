@@ -4,7 +4,7 @@ No Locust, no files: what comes out is records, intervals and numbers. A report 
 network does to it; one of another run never counts; a gap in the numbering is a number in the account.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -59,6 +59,7 @@ class WorkerAccount:
     gap_sum_ns: int = 0
     final: bool = False
     last_s: int = 0
+    latest: list[int] = field(default_factory=list)  # in flight, chunks, lag (ns), CPU (permille)
     lost: str = ""  # why it is considered lost
 
     def is_new(self, sequence: int) -> bool:
@@ -93,6 +94,10 @@ class Merge:
         self.totals: dict[tuple[str, str], Histogram] = defaultdict(Histogram)  # (metric, scenario)
         self.duplicates = 0
         self.foreign = 0
+        self.outcomes: Counter[tuple[str, str]] = Counter()  # (scenario, outcome)
+        self.prompt_tokens: Counter[str] = Counter()  # by scenario, as the server's usage says
+        self.output_tokens: Counter[str] = Counter()
+        self.arrived = 0  # chunks so far, those of streams that still run included
         self.chunks = 0
         self.coalesced = 0
         self.clock_jumps = 0
@@ -131,7 +136,9 @@ class Merge:
             self._ticks[unix_s][report["worker"]] = tick
             if self._live:
                 self._live.tick(unix_s, tick)
-            account.last_s = max(account.last_s, unix_s)
+            self.arrived += tick[1]
+            if unix_s >= account.last_s:
+                account.last_s, account.latest = unix_s, tick
         self._fold_ticks()
         return records
 
@@ -153,6 +160,9 @@ class Merge:
             self._one("ttft", record.scenario, due_s, record.first_ns)
         if record.outcome == "ok":
             self._one("e2e", record.scenario, due_s, record.end_ns)
+        self.outcomes[record.scenario, record.outcome] += 1
+        self.prompt_tokens[record.scenario] += record.prompt_tokens or 0
+        self.output_tokens[record.scenario] += record.output_tokens or 0
         self.chunks += record.chunks
         self.coalesced += record.coalesced
         self.clock_jumps += abs(record.clock_jump_ns) > 1_000_000

@@ -27,6 +27,7 @@ from locustfiles._alarm import Alarm
 from locustfiles._errors import StreamError
 from locustfiles._ledger import Ledger, Report
 from locustfiles._options import Settings, add_arguments
+from locustfiles._otel import Telemetry, open_telemetry
 from locustfiles._worker import Load
 from locustfiles._workload import WorkloadError
 
@@ -67,6 +68,9 @@ class _Side:
         self.ledger = Ledger(options.run_id, f"{host}-{self.index}")
         target = environment.host or next((u.host for u in environment.user_classes if u.host), "") or ""
         self.load = Load(Settings.read(options), target, self.ledger, self.index, self.heard)
+        self.telemetry = _telemetry
+        if self.telemetry:
+            self.telemetry.begin(self.load.settings, target)
         self.alarm = Alarm()
         self._ended = gevent.event.Event()
         self._greenlets = [gevent.spawn(self._tick_forever), gevent.spawn(self._book_forever)]
@@ -79,14 +83,18 @@ class _Side:
         fire = self.environment.events.request.fire
         exception = None if record.outcome == "ok" else self._exception(record)
         if record.first_ns is not None:
-            fire(
-                request_type="TTFT",
-                name=record.scenario,
-                response_time=record.first_ns / 1e6,
-                response_length=0,
-                exception=None,
-                context={},
-            )
+            first_ms = record.first_ns / 1e6
+            if self.telemetry:  # Locust's --otel would book it as one more request's duration
+                self.environment.stats.log_request("TTFT", record.scenario, first_ms, 0)
+            else:
+                fire(
+                    request_type="TTFT",
+                    name=record.scenario,
+                    response_time=first_ms,
+                    response_length=0,
+                    exception=None,
+                    context={},
+                )
         fire(
             request_type="POST",
             name=record.scenario,
@@ -95,6 +103,8 @@ class _Side:
             exception=exception,
             context={},
         )
+        if self.telemetry:
+            self.telemetry.note(record)
 
     def _beat_forever(self) -> None:
         """Without the kernel's stamps a token is as late as this process is: measure how late it wakes."""
@@ -179,6 +189,7 @@ def _bucket(low_ns: int) -> float:
 
 
 _side: _Side | None = None  # a process takes part in one run at a time
+_telemetry: Telemetry | None = None  # of this process, for all its runs: an instrument is made once
 
 
 def _now() -> Load | None:
@@ -313,7 +324,9 @@ def _report(client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG001 - Loc
 
 
 def _init(environment: Any, **_: Any) -> None:
+    global _telemetry  # noqa: PLW0603 - see its definition
     environment.stats.__class__ = TokenStats  # the same object: Locust's listeners keep it
+    _telemetry = open_telemetry(environment.parsed_options)
     environment.events.test_stop.add_listener(_stop)  # before the coordinator's: it closes the account
     _coordinator.init(environment)
     environment.events.test_start.add_listener(_start)  # after it: it names the run and finds the model

@@ -2,18 +2,21 @@
 
 Every route of ours goes through one Door: it lies under /llm (and --web-base-path), asks for the login where
 --web-login does, and answers with headers that let a page load nothing from elsewhere. Locust lets every site
-read its answers (CORS); ours take that back, and a form that another site's page sends is refused, Locust's
-included: whoever opens a hostile page in the same browser must not start a load with it.
+read its answers (CORS); the whole server takes that back, and a form that another site's page sends is
+refused, Locust's included: whoever opens a hostile page in the same browser must not start a load with it,
+nor show it what is measured. Where the server listens on loopback and nobody logs in, it answers to names of
+loopback alone: a site may give its own name this machine's address (DNS rebinding).
 """
 
 import ipaddress
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, request, send_from_directory
+from flask_login import current_user
 
 from locustfiles._controls import add_controls
 from locustfiles._downloads import add_downloads
@@ -21,6 +24,7 @@ from locustfiles._lights import add_lights
 from locustfiles._live_data import Answers, add_live_data
 from locustfiles._llm_tab import add_llm_tab
 from locustfiles._markers import add_markers
+from locustfiles._prometheus import add_metrics, open_metrics
 from locustfiles._tabs import Tabs
 
 if TYPE_CHECKING:
@@ -49,30 +53,50 @@ class Door:
     def __init__(self, environment: Any) -> None:
         """Open nothing yet; `hang` does, when all routes are there."""
         self.ui: Any = environment.web_ui
+        shown = environment.parsed_options.web_host_display_name or ""
+        self._name = _host_of(shown.rpartition("//")[2])  # of a proxy before us
         self.base: str = (environment.parsed_options.web_base_path or "").rstrip("/")
         self.tabs = Tabs(self.ui, self.base)
         self._blueprint = Blueprint("tokenswarm", __name__, url_prefix=f"{self.base}/llm")
+        self._blueprint.before_request(self._ask_for_login)
         self._blueprint.after_request(_guarded)
 
     def route(self, rule: str, *methods: str) -> Callable[[View], View]:
         """Put a view under /llm (GET unless said otherwise), behind the login where there is one."""
 
         def put(view: View) -> View:
-            self._blueprint.add_url_rule(
-                rule, view.__name__, self.ui.auth_required_if_enabled(view), methods=methods or ("GET",)
-            )
+            self._blueprint.add_url_rule(rule, view.__name__, view, methods=methods or ("GET",))
             return view
 
         return put
 
+    def _ask_for_login(self) -> Any:
+        # Locust's own decorator would turn every answer that is an exception (404, 403) into a page of 200.
+        if self.ui.web_login and not current_user.is_authenticated:
+            return self.ui.login_manager.unauthorized()
+        return None
+
     def hang(self) -> None:
         """Hand the routes to Locust's web server, which has not started yet."""
-        self.ui.app.before_request(_refuse_other_sites)
-        self.ui.app.register_blueprint(self._blueprint)
+        app = self.ui.app
+        app.wsgi_app = _without_cors(app.wsgi_app)
+        app.before_request(_refuse_other_sites)
+        if is_loopback(self.ui.host) and not self.ui.web_login:
+            app.before_request(self._refuse_other_names)
+        app.register_blueprint(self._blueprint)
         if not is_loopback(self.ui.host) and not self.ui.web_login:
             log.warning(
                 "The web page listens on %s without a login: whoever reaches it can start a load with it",
                 self.ui.host or "every address",
+            )
+
+    def _refuse_other_names(self) -> None:
+        name = _host_of(request.host)
+        if not is_loopback(name) and not name.endswith(".localhost") and name != self._name:
+            abort(
+                403,
+                f"found a request for {name!r}, expected one for localhost: the page listens on loopback and "
+                "has no login (behind a proxy, say its name with --web-host-display-name)",
             )
 
 
@@ -82,6 +106,20 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _without_cors(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """Take back what lets other sites read an answer; around the app, because flask-cors adds it last."""
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *failure: Any) -> Any:
+            kept = [pair for pair in headers if not pair[0].lower().startswith("access-control-")]
+            return start_response(status, kept, *failure)
+
+        found: Iterable[bytes] = inner(environ, start)
+        return found
+
+    return answer
 
 
 def _guarded(response: Response) -> Response:
@@ -99,6 +137,13 @@ def _refuse_other_sites() -> None:
         abort(403, "found a request from another site's page, expected one from this server's own")
 
 
+def _host_of(netloc: str) -> str:
+    try:
+        return urlsplit(f"//{netloc}").hostname or ""
+    except ValueError:
+        return ""
+
+
 def add_page(door: Door) -> None:
     """Serve the live page and what it is made of."""
 
@@ -113,6 +158,7 @@ def add_page(door: Door) -> None:
 
 def open_door(environment: Any, coordinator: "Coordinator") -> None:
     """Hang our pages into Locust's web server, where there is one."""
+    metrics = open_metrics(environment, coordinator, coordinator.judging.objectives)
     if environment.web_ui is None:
         return
     door = Door(environment)
@@ -124,4 +170,5 @@ def open_door(environment: Any, coordinator: "Coordinator") -> None:
     add_downloads(door, coordinator)
     add_controls(door, coordinator)
     add_markers(door, coordinator)
+    add_metrics(door, metrics)
     door.hang()

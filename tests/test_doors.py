@@ -29,6 +29,7 @@ SANS_IO = (
     "_spread",
     "_live",
     "_live_table",
+    "_totals",
 )
 """Files that get time, bytes and seeds as arguments."""
 
@@ -117,7 +118,8 @@ def test_locust_is_known_to_two_private_files_and_the_runnable_ones() -> None:
         ("requests", {"locustfiles/_portable.py", "locustfiles/_target.py"}),
         ("sseclient", {"locustfiles/_portable.py"}),
         ("geventhttpclient", {"locustfiles/_http.py"}),
-        ("prometheus_client", {"locustfiles/_scrape.py"}),
+        ("prometheus_client", {"locustfiles/_scrape.py", "locustfiles/_prometheus.py"}),
+        ("opentelemetry", {"locustfiles/_otel.py"}),
     ],
 )
 def test_one_door_on_the_load_side(module: str, files: set[str]) -> None:
