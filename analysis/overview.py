@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from .capacity import Capacity
 from .objective import FAIL, INCONCLUSIVE
 from .replications import Judged, Replications
+from .sized import Sized
 from .verdict import INVALID, SEVERITY
 
 
@@ -18,6 +19,7 @@ class Overview:
     capacities: Sequence[Capacity]
     quality: Mapping[str, str]  # server -> verdict, where it was asked or should have been
     missing: Sequence[str]
+    sized: Sized | None = None  # the replicas for a demand, where somebody asked
 
     @property
     def status(self) -> str:
@@ -29,6 +31,11 @@ class Overview:
     def of(self, server: str, level: float) -> Replications | None:
         """Return the verdict on a server at a level, if it was measured."""
         return next((one for one in self.together if (one.server, one.level) == (server, level)), None)
+
+    def good_share(self, server: str, level: float) -> float | None:
+        """Return the share of good requests of a server at a level, if its runs may be believed."""
+        own = (one for capacity in self.capacities if capacity.server == server for one in capacity.levels)
+        return next((one.good_share for one in own if one.level == level), None)
 
     def levels(self) -> list[float]:
         """Return all levels, rising."""
@@ -49,13 +56,17 @@ class Overview:
         beside = {FAIL: ", but FAILs on quality", INCONCLUSIVE: ", quality undecided"}
         return f"{one.server} {text}{beside.get(self.quality.get(one.server, ''), '')}"
 
+    def deciding_level(self) -> float:
+        """Return the highest level that any server keeps, or else the lowest."""
+        kept = [one.highest for one in self.capacities if one.highest is not None]
+        return max(kept) if kept else self.levels()[0]
+
     def at_decision(self) -> list[Judged]:
-        """Return one run of each server at the highest level that any keeps, or else at the lowest level.
+        """Return one run of each server at the deciding level.
 
         An INVALID run only stands in where there is no other at all.
         """
-        kept = [one.highest for one in self.capacities if one.highest is not None]
-        level = max(kept) if kept else self.levels()[0]
+        level = self.deciding_level()
         shown: dict[str, Judged] = {}
         for run, verdict in self.judged:
             place = run.meta["experiment"]
