@@ -166,7 +166,7 @@ def _whisker(
     caps = [end for end in (low, high) if bottom <= end <= top]
     drawn: Any = {"color": color, "transform": beside, "zorder": 3}
     ax.plot([level] * 2, ends, linewidth=1.2, **drawn)
-    ax.plot([level] * len(caps), caps, "_", markersize=6, markeredgewidth=1.2, **drawn)
+    ax.plot([level] * len(caps), caps, "_", markersize=9, markeredgewidth=1.2, **drawn)
 
 
 def _value_axis(ax: Axes, seen: Sequence[float], limit: float | None, bounds: Sequence[float]) -> None:

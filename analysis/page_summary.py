@@ -144,8 +144,10 @@ def _against(
         words = against(comparison, name, overview.deciding_level())
         made.text(RIGHT, top, words, fontsize=8.5, weight="bold", ha="right", va="top")
         room = ROOM_IN - 0.3 - 1.2 * width_in(words, 8.5)  # bold is wider
-        made.text(LEFT + 0.022, top, shortened(claim, 8.5, room), fontsize=8.5, va="top")
-        top -= 0.0165
+        for line in wrapped(claim, 8.5, room, 2):
+            made.text(LEFT + 0.022, top, line, fontsize=8.5, va="top")
+            top -= 0.0140
+        top -= 0.0025
     left_out = len(comparison.candidates) - MOST_CANDIDATES
     if left_out > 0:
         made.text(LEFT + 0.022, top, f"and {left_out} more", fontsize=8, color=SOFT, va="top")
