@@ -43,7 +43,13 @@ def looks(capacities: Sequence[Capacity]) -> Mapping[str, Look]:
 
 def bars_in(capacities: Sequence[Capacity]) -> float:
     """Return how high all bars above the axes are (inches)."""
-    return BAR_IN * (len(capacities) + 0.6)
+    bars = len(_enclosed(capacities))
+    return BAR_IN * (bars + 0.6) if bars else 0.03
+
+
+def _enclosed(capacities: Sequence[Capacity]) -> list[Capacity]:
+    """Return those of which something is known about where they lie."""
+    return [one for one in capacities if one.highest is not None or one.refuted is not None]
 
 
 def latency_metric(capacities: Sequence[Capacity], name: str) -> str:
@@ -65,13 +71,13 @@ def draw_latency(ax: Axes, capacities: Sequence[Capacity], name: str) -> None:
         _marks(ax, points, (color, marker), beside)
     _value_axis(ax, seen, limit, _reaches(capacities, metric))
     if limit:
-        _limit(ax, limit)
+        first = [value for one in capacities for _, value in _points(one, metric)[:1]]
+        _limit(ax, limit, above=max(first, default=0.0) < limit)
     for capacity in capacities:
-        for one, value in _points(capacity, metric):
+        for one, _ in _points(capacity, metric):
             low, high = one.bounds.get(metric, (None, None))
-            if low is not None or high is not None:
-                ends = value if low is None else low, math.inf if high is None else high
-                _whisker(ax, capacities, capacity, (one.level, *ends))
+            if low is not None and high is not None:
+                _whisker(ax, capacities, capacity, (one.level, low, high))
     _level_axis(ax, capacities)
     if len(capacities) == 1:
         _name_lines(ax, capacities[0], name, metric)
@@ -112,12 +118,13 @@ def _name_lines(ax: Axes, capacity: Capacity, name: str, metric: str) -> None:
         ax.annotate(text, (level.level, value), fontsize=7.5, color=SOFT, **beside)
 
 
-def _limit(ax: Axes, limit_ms: float) -> None:
-    """Hatch what the SLA forbids."""
+def _limit(ax: Axes, limit_ms: float, *, above: bool) -> None:
+    """Hatch what the SLA forbids, and name the limit `above` its line or below."""
     ax.axhspan(limit_ms, ax.get_ylim()[1], facecolor="#f3f3f3", edgecolor=FAINT, hatch="////", zorder=0)
     ax.axhline(limit_ms, color=INK, linewidth=1.1, zorder=1)
     at: Any = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "bbox": PAPER}
-    ax.annotate(f"SLA: {number(limit_ms)} ms", (0.01, limit_ms), xytext=(0, 4), fontsize=7.5, **at)
+    at |= {"xytext": (0, 4 if above else -4), "va": "bottom" if above else "top"}
+    ax.annotate(f"SLA: {number(limit_ms)} ms", (0.01, limit_ms), fontsize=7.5, **at)
 
 
 def _points(capacity: Capacity, metric: str) -> list[tuple[Level, float]]:
@@ -158,7 +165,7 @@ def _reaches(capacities: Sequence[Capacity], metric: str) -> list[float]:
 def _whisker(
     ax: Axes, capacities: Sequence[Capacity], capacity: Capacity, at: tuple[float, float, float]
 ) -> None:
-    """Draw the bounds (low, high) at a level; open-ended where they leave the axes, or there is none."""
+    """Draw the bounds (low, high) at a level; open-ended where they leave the axes."""
     level, low, high = at
     bottom, top = ax.get_ylim()
     color, beside = look(capacities, capacity.server)[0], _aside(ax, capacities, capacity.server)
@@ -221,9 +228,7 @@ def _where_capacity_lies(ax: Axes, capacities: Sequence[Capacity]) -> None:
     left, right = ax.get_xlim()
     high_in = ax.get_window_extent().height / ax.figure.dpi
     above = ax.get_xaxis_transform()
-    for row, capacity in enumerate(reversed(capacities)):
-        if capacity.highest is None and capacity.refuted is None:
-            continue
+    for row, capacity in enumerate(reversed(_enclosed(capacities))):
         color, _, marker = look(capacities, capacity.server)
         y = 1 + BAR_IN * (row + 0.7) / high_in
         low, low_mark = (left, "<") if capacity.highest is None else (capacity.highest, marker)

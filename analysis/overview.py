@@ -10,6 +10,9 @@ from .sized import Sized
 from .verdict import INVALID, SEVERITY
 
 
+PLURAL = {"keeps": "keep", "breaks": "break", "is": "are"}
+
+
 @dataclass(frozen=True, slots=True)
 class Overview:
     """An experiment: its runs, the verdicts on their replications, and what each server carried by load."""
@@ -43,18 +46,26 @@ class Overview:
 
     def decision(self) -> str:
         """Say up to which load each server was shown to keep the SLA, in one sentence."""
-        return f"{'; '.join(self._words(one) for one in self.capacities)}."
+        alike: dict[tuple[str, str], list[str]] = {}
+        for one in self.capacities:
+            alike.setdefault(self._words(one), []).append(one.server)
+        told = []
+        for (verb, rest), names in alike.items():
+            both = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+            told.append(f"{both} {PLURAL[verb] if len(names) > 1 else verb} {rest}")
+        return f"{'; '.join(told)}."
 
-    def _words(self, one: Capacity) -> str:
+    def _words(self, one: Capacity) -> tuple[str, str]:
+        """Return what a server does, and up to where."""
         if one.highest is not None:
-            text = f"keeps the SLA {'at' if len(one.levels) == 1 else 'up to'} {one.words(one.highest)}"
-            text += f", not at {one.refuted:g}" if one.refuted is not None else ""
+            text = f"the SLA {'at' if len(one.levels) == 1 else 'up to'} {one.words(one.highest)}"
+            found = "keeps", text + (f", not at {one.refuted:g}" if one.refuted is not None else "")
         elif one.refuted is not None:
-            text = f"breaks the SLA at {one.words(one.refuted)}"
+            found = "breaks", f"the SLA at {one.words(one.refuted)}"
         else:
-            text = "is not shown to keep or to break the SLA"
-        beside = {FAIL: ", but FAILs on quality", INCONCLUSIVE: ", quality undecided"}
-        return f"{one.server} {text}{beside.get(self.quality.get(one.server, ''), '')}"
+            found = "is", "not shown to keep or to break the SLA"
+        beside = {FAIL: ", but quality FAILs", INCONCLUSIVE: ", quality undecided"}
+        return found[0], found[1] + beside.get(self.quality.get(one.server, ""), "")
 
     def deciding_level(self) -> float:
         """Return the highest level that any server keeps, or else the lowest."""

@@ -34,7 +34,7 @@ from .ttft_parts import Part, stack
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 PART_COLORS = ("#1a1a1a", "#56B4E9", "#0072B2", "#F0E442", "#E69F00", "#009E73")
 
-LEAST_IN, MOST_IN = 0.95, 2.6
+LEAST_IN, MOST_IN = 0.85, 2.6
 """How high a chart is at least, else the last rows are left out, and at most (inches)."""
 
 INDENT = 0.03

@@ -92,9 +92,10 @@ def test_the_decision_says_up_to_which_load(sweep: list[Judged]) -> None:
 def test_quality_and_what_is_missing_count(sweep: list[Judged]) -> None:
     good = [one for one in sweep if one[0].meta["experiment"]["level"] == 4]
     assert overview(good).status == "PASS"
+    assert overview(good).decision() == "base and awq keep the SLA at 4 users."
     failed = overview(good, quality={"awq": "FAIL"})
     assert failed.status == "FAIL"
-    assert "awq keeps the SLA at 4 users, but FAILs on quality." in failed.decision()
+    assert "awq keeps the SLA at 4 users, but quality FAILs." in failed.decision()
     missing = replace(overview(good), missing=["awq-8users"])
     assert missing.status == "INCONCLUSIVE"
     assert any("not measured: awq-8users" in text for text in laid_out(page_summary(missing)))
