@@ -231,8 +231,8 @@ def _corners(ax: Axes, limits: Sequence[ObjectiveResult], top: float) -> None:
         at_pt = float(ax.transData.transform((left, limit))[1]) / ax.figure.dpi * 72
         lowest_pt = max(at_pt + 4, lowest_pt)  # labels of near limits are stacked
         text = result.text.partition(" ")[2]  # the title names the metric
-        offset = (4, lowest_pt - at_pt)
-        ax.annotate(text, (left, limit), xytext=offset, textcoords="offset points", fontsize=8, bbox=PAPER)
+        beside: Any = {"xytext": (4, lowest_pt - at_pt), "textcoords": "offset points", "bbox": PAPER}
+        ax.annotate(text, (left, limit), fontsize=8, zorder=1.5, **beside)  # curves pass over it
         lowest_pt += 11
 
 

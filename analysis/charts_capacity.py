@@ -124,7 +124,7 @@ def _limit(ax: Axes, limit_ms: float, *, above: bool) -> None:
     ax.axhline(limit_ms, color=INK, linewidth=1.1, zorder=1)
     at: Any = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "bbox": PAPER}
     at |= {"xytext": (0, 4 if above else -4), "va": "bottom" if above else "top"}
-    ax.annotate(f"SLA: {number(limit_ms)} ms", (0.01, limit_ms), fontsize=7.5, **at)
+    ax.annotate(f"SLA: {number(limit_ms)} ms", (0.01, limit_ms), fontsize=7.5, zorder=1.5, **at)
 
 
 def _points(capacity: Capacity, metric: str) -> list[tuple[Level, float]]:

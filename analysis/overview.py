@@ -9,7 +9,6 @@ from .replications import Judged, Replications
 from .sized import Sized
 from .verdict import INVALID, SEVERITY
 
-
 PLURAL = {"keeps": "keep", "breaks": "break", "is": "are"}
 
 

@@ -57,10 +57,10 @@ def draw_panels(made: Figure, overview: Overview, top: float, bottom: float) -> 
     rows = _rows(overview)
 
     def left_in() -> float:
-        return (top - bottom) / inch - sum(row.head_in + row.high_in + row.foot_in for row in rows)
+        return float((top - bottom) / inch - sum(row.head_in + row.high_in + row.foot_in for row in rows))
 
     def high_in() -> float:
-        return float(min(MOST_IN, left_in() / sum(not row.high_in for row in rows)))
+        return min(MOST_IN, left_in() / sum(not row.high_in for row in rows))
 
     while high_in() < LEAST_IN and len(rows) > 1:
         rows.pop()
