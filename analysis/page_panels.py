@@ -80,7 +80,7 @@ def _rows(overview: Overview) -> list[Row]:
         Row(0.36, 0.62, 0.24, partial(_timeline, overview)),
     ]
     if bars:
-        rows.append(Row(0.2, 0.2 * len(bars), 0.5, partial(_where_ttft_went, bars)))
+        rows.append(Row(0.28, 0.2 * len(bars), 0.5, partial(_where_ttft_went, bars)))
     return rows
 
 
