@@ -14,6 +14,7 @@ import numpy as np
 
 from .evidence import Evidence
 from .objective import FAIL, PASS, ObjectiveResult
+from .percentile_bounds import Bounds, percentile_bounds
 from .reading import LATENCIES, LEVEL_UNITS, Place, metrics, percentile_of, place
 from .rundir import Run
 from .scopes import judge_whole
@@ -31,6 +32,9 @@ BROKEN = (FAIL, OVERSATURATED)
 
 PERCENTILES = ("ttft p50", "ttft p95", "ttft p99", "itl p50", "itl p99")
 
+BOUNDED = ("ttft p", "itl p")
+"""What is drawn by load, with its bounds."""
+
 ALLOWED_BAD = 0.05
 """Where dependence is looked for if the SLA has no goodput objective that says how many may miss."""
 
@@ -46,9 +50,9 @@ class CapacityError(ValueError):
 class Level:
     """What a server did at one level of load, over its runs.
 
-    `goodput_per_s` is the observed rate of good requests; the bounds are one-sided at 95 %. `values` are in
-    ms, by metric. None stands for what cannot be said: nothing of an INVALID level, no percentiles of an
-    OVERSATURATED one.
+    `goodput_per_s` is the observed rate of good requests; bounds are one-sided at 95 %. `values` are in ms,
+    by metric, and `bounds` are those of TTFT and ITL. None stands for what cannot be said: nothing of an
+    INVALID level, no percentiles of an OVERSATURATED one.
     """
 
     level: float
@@ -67,6 +71,7 @@ class Level:
     input_tokens: float | None  # of an ok request, on average
     output_tokens: float | None
     values: Mapping[str, float | None]
+    bounds: Mapping[str, Bounds]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +202,8 @@ def _level(
     seconds = sum(evidence.window_s for evidence in evidences)
     n = sum(len(evidence.frame) for evidence in evidences)
     tokens = _tokens(evidences)
-    percentiles = bool(evidences) and status not in (INVALID, OVERSATURATED)
+    read = names if evidences and status not in (INVALID, OVERSATURATED) else ()
+    values = {name: percentile_of(evidences, name) for name in dict.fromkeys(read)}
     return Level(
         level=at,
         status=status,
@@ -214,7 +220,12 @@ def _level(
         output_tokens_per_s=_tokens_per_s(evidences),
         input_tokens=_mean(*tokens["prompt_tokens"]),
         output_tokens=_mean(*tokens["output_tokens"]),
-        values={name: percentile_of(evidences, name) for name in dict.fromkeys(names)} if percentiles else {},
+        values=values,
+        bounds={
+            name: percentile_bounds(evidences, name, value)
+            for name, value in values.items()
+            if name.startswith(BOUNDED)
+        },
     )
 
 

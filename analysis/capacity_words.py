@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from .capacity import Capacity, Level
 from .capacity_plan import MIX_CHANGE, CapacityPlan, Fleet, mix
 from .demand import Trace
-from .fleet import percent
+from .fleet import Assumptions, percent
 from .sentences import number
 
 
@@ -19,6 +19,14 @@ def sentences(plan: CapacityPlan) -> list[str]:
     if len(sized) > 1:
         said.append(_difference(sized))
     return said
+
+
+def asked(per_s: float, words: str, by: Assumptions) -> str:
+    """Say what a fleet is sized for: a demand (requests/s, and where it comes from) and what is assumed."""
+    text = f"for {number(per_s)} requests/s ({words})"
+    text += f" + {percent(by.growth)} growth" if by.growth else ""
+    text += f", {percent(by.utilisation)} utilisation, {by.spare} spare"
+    return text + (f", one of {by.zones} zones may be lost" if by.zones > 1 else "")
 
 
 def needs(plan: CapacityPlan, fleet: Fleet) -> str:

@@ -1,7 +1,8 @@
 """Charts: data in, matplotlib Figures and axes out. The only module that knows matplotlib.
 
-Colours are Okabe and Ito's, readable by the colour-blind; every colour is doubled by a line style, a marker
-or a word, so that greyscale reads too. Files carry no time of creation: the same data give the same bytes.
+Colours are Okabe and Ito's, readable by the colour-blind; those of the verdicts are made lighter or darker,
+so that good and bad differ in greyscale, too. Every colour is doubled by a line style, a marker or a word.
+Files carry no time of creation: the same data give the same bytes.
 """
 
 import base64
@@ -35,13 +36,16 @@ __all__ = ["Axes", "Figure"]
 A4_IN = (8.27, 11.69)
 INK, SOFT, FAINT = "#1a1a1a", "#666666", "#d9d9d9"
 STATUS = {  # colour, colour of the text on it, symbol
-    "PASS": ("#009E73", "white", "✓"),
-    "FAIL": ("#D55E00", "white", "✗"),
-    "OVERSATURATED": ("#CC79A7", "black", "▲"),
+    "PASS": ("#59C0A4", "black", "✓"),
+    "FAIL": ("#AF4D00", "white", "✗"),
+    "OVERSATURATED": ("#8F4A73", "white", "▲"),
     "INCONCLUSIVE": ("#F0E442", "black", "?"),
     "INVALID": ("black", "white", "⚠"),
 }
-RUNS: tuple[tuple[str, Any, str], ...] = (  # colour, line style, marker
+Look = tuple[str, Any, str]
+"""Colour, line style, marker."""
+
+RUNS: tuple[Look, ...] = (
     ("#0072B2", "-", "o"),
     ("#E69F00", (0, (5, 1.5)), "s"),
     ("#009E73", (0, (1, 1)), "^"),
@@ -156,14 +160,14 @@ def wrapped(text: str, size_pt: float, room_in: float, lines: int) -> list[str]:
     return [shortened(line, size_pt, room_in) for line in made]
 
 
-def draw_ttft(ax: Axes, judged: Sequence[Judged], names: Sequence[str]) -> None:
+def draw_ttft(ax: Axes, judged: Sequence[Judged], names: Sequence[str], looks: Sequence[Look] = RUNS) -> None:
     """Draw TTFT percentiles on an axis of nines; curves must stay out of the hatched corners of the SLA.
 
     `names` say which run a figure below belongs to: "baseline: ", or nothing for a single run.
     """
     highest, deepest, lowest = 0.0, 2.0, math.inf
     ends: list[tuple[str, Curve]] = []
-    for (run, verdict), name, (color, line, marker) in zip(judged, names, RUNS, strict=False):
+    for (run, verdict), name, (color, line, marker) in zip(judged, names, looks, strict=False):
         if verdict.status == OVERSATURATED:
             ax.plot([], [], color=color, linestyle=line, label=f"{name}oversaturated: no percentiles")
             continue
@@ -227,12 +231,12 @@ def _corners(ax: Axes, limits: Sequence[ObjectiveResult], top: float) -> None:
         at_pt = float(ax.transData.transform((left, limit))[1]) / ax.figure.dpi * 72
         lowest_pt = max(at_pt + 4, lowest_pt)  # labels of near limits are stacked
         text = result.text.partition(" ")[2]  # the title names the metric
-        offset = (4, lowest_pt - at_pt)
-        ax.annotate(text, (left, limit), xytext=offset, textcoords="offset points", fontsize=8, bbox=PAPER)
+        beside: Any = {"xytext": (4, lowest_pt - at_pt), "textcoords": "offset points", "bbox": PAPER}
+        ax.annotate(text, (left, limit), fontsize=8, zorder=1.5, **beside)  # curves pass over it
         lowest_pt += 11
 
 
-def draw_itl(ax: Axes, judged: Sequence[Judged], names: Sequence[str]) -> None:
+def draw_itl(ax: Axes, judged: Sequence[Judged], names: Sequence[str], looks: Sequence[Look] = RUNS) -> None:
     """Draw the shares of the gaps by length, on two logarithmic axes; beyond the SLA's limit is hatched."""
     pooled = []
     for run, verdict in judged:
@@ -240,7 +244,7 @@ def draw_itl(ax: Axes, judged: Sequence[Judged], names: Sequence[str]) -> None:
         pooled.append(Histogram() if saturated else window_intervals(run, "itl").pooled())
     limits = _limits(judged, "itl")
     edges = gap_edges(pooled, [result.limit for result in limits])
-    for (_, verdict), total, name, (color, line, _) in zip(judged, pooled, names, RUNS, strict=False):
+    for (_, verdict), total, name, (color, line, _) in zip(judged, pooled, names, looks, strict=False):
         text = f"{name}no gaps"
         if total.count:
             known = [p for p in (50, 99) if total.count * (100 - p) >= 100]
@@ -280,14 +284,17 @@ def _stalls(verdict: Verdict, limits: Sequence[ObjectiveResult]) -> str:
     return ""
 
 
-def draw_timeline(axes: Sequence[Axes], judged: Sequence[Judged]) -> None:
+def draw_timeline(axes: Sequence[Axes], judged: Sequence[Judged], looks: Sequence[Look] = RUNS) -> None:
     """Draw four panels over time: requests a second, in flight, TTFT p95, tokens a second."""
-    for (run, verdict), (color, line, _) in zip(judged, RUNS, strict=False):
+    small = axes[0].get_window_extent().width < 2 * axes[0].figure.dpi
+    for (run, verdict), (color, line, _) in zip(judged, looks, strict=False):
         start = run.first_s
         at = run.timeline.unix_s.to_numpy() - start
-        drawn: Any = {"color": color, "linestyle": line, "linewidth": 1.3}
+        drawn: Any = {"color": color, "linestyle": line, "linewidth": 0.9 if small else 1.3}
         if verdict.loop == "open":
-            axes[0].plot(at, run.timeline.offered, color=FAINT, linewidth=3.5, drawstyle="steps-post")
+            axes[0].plot(
+                at, run.timeline.offered, color=FAINT, linewidth=2.5 if small else 3.5, drawstyle="steps-post"
+            )
         for ax, column in ((axes[0], "started"), (axes[1], "in_flight"), (axes[3], "tokens")):
             ax.plot(at, run.timeline[column], drawstyle="steps-post", **drawn)
         failed = run.timeline[run.timeline.failed > 0]
@@ -303,22 +310,22 @@ def draw_timeline(axes: Sequence[Axes], judged: Sequence[Judged]) -> None:
         axes[2].plot(lost, np.full(len(lost), 0.9), "^", color=color, markersize=6, transform=top)
     for result in _limits(judged, "ttft")[:1]:
         axes[2].axhline(result.limit, color=INK, linewidth=1.0)
-    _finish_timeline(axes, judged)
+    _finish_timeline(axes, judged, looks)
 
 
-def _finish_timeline(axes: Sequence[Axes], judged: Sequence[Judged]) -> None:
+def _finish_timeline(axes: Sequence[Axes], judged: Sequence[Judged], looks: Sequence[Look]) -> None:
     windows = [[t / 1e9 - run.first_s for t in run.window_ns] for run, _ in judged]
-    end = max([end for _, end in windows] + [len(run.timeline) for run, _ in judged])
+    end = max([stop for _, stop in windows] + [len(run.timeline) for run, _ in judged])
     names = ("requests/s", "in flight", "TTFT p95, ms", "tokens/s")
     for ax, name in zip(axes, names, strict=True):
-        if len({tuple(window) for window in windows}) == 1:
-            for edges in ((0, windows[0][0]), (windows[0][1], end)):
-                ax.axvspan(*edges, color="#ececec", zorder=0, linewidth=0)
-        for window_s, (color, line, _) in zip(windows, RUNS, strict=False):
+        for edges in ((0, min(start for start, _ in windows)), (max(stop for _, stop in windows), end)):
+            ax.axvspan(*edges, color="#ececec", zorder=0, linewidth=0)
+        for window_s, (color, line, _) in zip(windows, looks, strict=False):
             for edge in window_s:
                 ax.axvline(edge, color=SOFT if len(windows) == 1 else color, linewidth=0.8, linestyle=line)
         ax.set(xlim=(0, max(end, 1)), ylim=(0, max(ax.get_ylim()[1] * 1.1, 1)))
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        wide_in = ax.get_window_extent().width / ax.figure.dpi
+        ax.xaxis.set_major_locator(MaxNLocator(max(2, min(6, int(wide_in / 0.4))), integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(3))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         ax.set_title(name, fontsize=8.5, weight="normal", pad=3)

@@ -1,34 +1,55 @@
-"""Charts of a capacity plan: latency and goodput by load, replicas over a trace, what a change would do.
+"""Charts by load: latency against its limit, and goodput.
 
 Filled marks are levels that PASS, hollow ones were not shown to, crosses were shown to break the SLA, and a
-star at the top stands for an OVERSATURATED level, which has no percentiles. The stretch that a server's
-capacity lies in is shaded.
+star at the top stands for an OVERSATURATED level, which has no percentiles. Whiskers are bounds. A bar above
+the axes, one for each server in the order of the legend, is the stretch that its capacity lies in.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from .capacity import BROKEN, Capacity, Level
-from .capacity_plan import CapacityPlan, Fleet
-from .capacity_words import money
-from .charts import FAINT, INK, PAPER, RUNS, SOFT, Axes, log_ticks, shortened
+from .charts import FAINT, INK, PAPER, RUNS, SOFT, Axes, Look, log_ticks, width_in
 from .charts_comparison import metric_name
 from .objective import PASS
 from .sentences import number
 from .verdict import OVERSATURATED
 
-KEY = "filled: PASS   hollow: undecided   cross: breaks the SLA   star: oversaturated   shaded: the capacity"
-REPLICAS_KEY = "dashed: always as for the peak   cross: too few for a while"
+KEY = (
+    "filled: PASS   hollow: undecided   cross: breaks the SLA   star: oversaturated   "
+    "whisker: 95 % bounds   bar above: where the capacity lies"
+)
 
-HOUR_S = 3600.0
+BAR_IN = 0.085
+"""The height of a server's bar above the axes (inches)."""
+
+ASIDE_PT = 10.0
+"""Servers' marks at one level stand beside each other, over this width at most."""
 
 
-def look(capacities: Sequence[Capacity], server: str) -> tuple[str, Any, str]:
+def look(capacities: Sequence[Capacity], server: str) -> Look:
     """Return a server's colour, line style and marker."""
     return RUNS[[one.server for one in capacities].index(server) % len(RUNS)]
+
+
+def looks(capacities: Sequence[Capacity]) -> Mapping[str, Look]:
+    """Return the colour, line style and marker of each server."""
+    return {one.server: look(capacities, one.server) for one in capacities}
+
+
+def bars_in(capacities: Sequence[Capacity]) -> float:
+    """Return how high all bars above the axes are (inches)."""
+    bars = len(_enclosed(capacities))
+    return BAR_IN * (bars + 0.6) if bars else 0.03
+
+
+def _enclosed(capacities: Sequence[Capacity]) -> list[Capacity]:
+    """Return those of which something is known about where they lie."""
+    return [one for one in capacities if one.highest is not None or one.refuted is not None]
 
 
 def latency_metric(capacities: Sequence[Capacity], name: str) -> str:
@@ -41,38 +62,69 @@ def draw_latency(ax: Axes, capacities: Sequence[Capacity], name: str) -> None:
     """Draw a metric ("ttft" or "itl") by load against its limit; of one server also its other percentiles."""
     metric = latency_metric(capacities, name)
     limit = capacities[0].limits_ms.get(metric)
-    alone = len(capacities) == 1
-    others = [one for one in (f"{name} p50", f"{name} p95", f"{name} p99") if one != metric and alone]
-    seen: list[float] = []
+    seen = _others(ax, capacities[0], name, metric) if len(capacities) == 1 else []
     for capacity in capacities:
         color, line, marker = look(capacities, capacity.server)
-        points = _points(capacity, metric)
+        points, beside = _points(capacity, metric), _aside(ax, capacities, capacity.server)
         seen += [value for _, value in points]
-        ax.plot([one.level for one, _ in points], [value for _, value in points], color=color, linestyle=line)
-        _marks(ax, points, color, marker)
-        for other in others:
-            beside = [(one.level, value) for one, value in _points(capacity, other)]
-            if beside:
-                seen += [value for _, value in beside]
-                ax.plot(*zip(*beside, strict=True), color=color, linewidth=0.9, linestyle=(0, (2, 2)))
-                _label(ax, beside[-1], other.partition(" ")[2])
-        if points and alone:
-            _label(ax, (points[-1][0].level, points[-1][1]), metric.partition(" ")[2])
-    _value_axis(ax, seen, limit)
+        ax.plot(*_xy(points), color=color, linestyle=line, transform=beside)
+        _marks(ax, points, (color, marker), beside)
+    _value_axis(ax, seen, limit, _reaches(capacities, metric))
     if limit:
-        ax.axhspan(limit, ax.get_ylim()[1], facecolor="#f3f3f3", edgecolor=FAINT, hatch="////", zorder=0)
-        ax.axhline(limit, color=INK, linewidth=1.1, zorder=1)
-        at: Any = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "bbox": PAPER}
-        ax.annotate(f"SLA: {number(limit)} ms", (0.01, limit), xytext=(0, 4), fontsize=7.5, **at)
+        first = [value for one in capacities for _, value in _points(one, metric)[:1]]
+        _limit(ax, limit, above=max(first, default=0.0) < limit)
+    for capacity in capacities:
+        for one, _ in _points(capacity, metric):
+            low, high = one.bounds.get(metric, (None, None))
+            if low is not None and high is not None:
+                _whisker(ax, capacities, capacity, (one.level, low, high))
     _level_axis(ax, capacities)
-    _intervals(ax, capacities)
+    if len(capacities) == 1:
+        _name_lines(ax, capacities[0], name, metric)
+    _where_capacity_lies(ax, capacities)
     _knees(ax, capacities, name)
     for row, capacity in enumerate(capacities):
         stars = [one.level for one in capacity.levels if one.status == OVERSATURATED]
         heights = [0.96 - 0.06 * row] * len(stars)
         color = look(capacities, capacity.server)[0]
         ax.plot(stars, heights, "*", color=color, markersize=8, transform=ax.get_xaxis_transform(), zorder=5)
-    ax.set_title(f"{metric_name(metric)} by load, ms")
+    _title(ax, capacities, f"{metric_name(metric)} by load, ms")
+
+
+def _lines_of(capacity: Capacity, name: str, metric: str) -> dict[str, list[tuple[Level, float]]]:
+    """Return the points of all percentiles that are drawn of a single server, by metric."""
+    every = dict.fromkeys((f"{name} p50", f"{name} p95", f"{name} p99", metric))
+    return {one: points for one in every if (points := _points(capacity, one))}
+
+
+def _others(ax: Axes, capacity: Capacity, name: str, metric: str) -> list[float]:
+    """Draw a server's other percentiles of a metric; return their values."""
+    seen: list[float] = []
+    for one, points in _lines_of(capacity, name, metric).items():
+        if one != metric:
+            seen += [value for _, value in points]
+            ax.plot(*_xy(points), color=RUNS[0][0], linewidth=0.9, linestyle=(0, (2, 2)))
+    return seen
+
+
+def _name_lines(ax: Axes, capacity: Capacity, name: str, metric: str) -> None:
+    """Name a server's percentiles at their last points, the names of near ones above each other."""
+    ends = [(points[-1], one.partition(" ")[2]) for one, points in _lines_of(capacity, name, metric).items()]
+    before_pt = -math.inf
+    for (level, value), text in sorted(ends, key=lambda end: end[0][1]):
+        at_pt = float(ax.transData.transform((level.level, value))[1]) / ax.figure.dpi * 72
+        before_pt = max(at_pt, before_pt + 8)
+        beside: Any = {"xytext": (6, before_pt - at_pt), "textcoords": "offset points", "va": "center"}
+        ax.annotate(text, (level.level, value), fontsize=7.5, color=SOFT, **beside)
+
+
+def _limit(ax: Axes, limit_ms: float, *, above: bool) -> None:
+    """Hatch what the SLA forbids, and name the limit `above` its line or below."""
+    ax.axhspan(limit_ms, ax.get_ylim()[1], facecolor="#f3f3f3", edgecolor=FAINT, hatch="////", zorder=0)
+    ax.axhline(limit_ms, color=INK, linewidth=1.1, zorder=1)
+    at: Any = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "bbox": PAPER}
+    at |= {"xytext": (0, 4 if above else -4), "va": "bottom" if above else "top"}
+    ax.annotate(f"SLA: {number(limit_ms)} ms", (0.01, limit_ms), fontsize=7.5, zorder=1.5, **at)
 
 
 def _points(capacity: Capacity, metric: str) -> list[tuple[Level, float]]:
@@ -80,27 +132,62 @@ def _points(capacity: Capacity, metric: str) -> list[tuple[Level, float]]:
     return [(one, value) for one, value in pairs if value is not None and math.isfinite(value)]
 
 
-def _marks(ax: Axes, points: Sequence[tuple[Level, float]], color: str, marker: str) -> None:
+def _xy(points: Sequence[tuple[Level, float]]) -> tuple[list[float], list[float]]:
+    return [one.level for one, _ in points], [value for _, value in points]
+
+
+def _aside(ax: Axes, capacities: Sequence[Capacity], server: str) -> Transform:
+    """Return where a server's marks are drawn: a little beside the others' at the same load."""
+    count = len(capacities)
+    place = [one.server for one in capacities].index(server) - (count - 1) / 2
+    apart_pt = min(4.0, ASIDE_PT / count)
+    return ax.transData + ScaledTranslation(place * apart_pt / 72, 0, ax.figure.dpi_scale_trans)
+
+
+def _marks(
+    ax: Axes, points: Sequence[tuple[Level, float]], drawn: tuple[str, str], beside: Transform
+) -> None:
     """Mark what became of each level."""
+    color, marker = drawn
     for level, value in points:
         shape = "X" if level.status in BROKEN else marker
         face = color if level.status == PASS or level.status in BROKEN else "white"
-        ax.plot([level.level], [value], shape, color=face, markeredgecolor=color, markersize=6, zorder=4)
+        mark: Any = {"color": face, "markeredgecolor": color, "markersize": 6, "zorder": 4}
+        ax.plot([level.level], [value], shape, transform=beside, **mark)
 
 
-def _label(ax: Axes, at: tuple[float, float], text: str) -> None:
-    """Name a line at its last point."""
-    ax.annotate(text, at, xytext=(5, 0), textcoords="offset points", fontsize=7.5, va="center", color=SOFT)
+def _reaches(capacities: Sequence[Capacity], metric: str) -> list[float]:
+    """Return the upper bounds of a metric that are finite."""
+    bounds = [one.bounds.get(metric, (None, None))[1] for capacity in capacities for one in capacity.levels]
+    return [bound for bound in bounds if bound is not None and math.isfinite(bound)]
 
 
-def _value_axis(ax: Axes, seen: Sequence[float], limit: float | None) -> None:
-    """Begin at 0, or make the axis logarithmic where the values lie far apart."""
+def _whisker(
+    ax: Axes, capacities: Sequence[Capacity], capacity: Capacity, at: tuple[float, float, float]
+) -> None:
+    """Draw the bounds (low, high) at a level; open-ended where they leave the axes."""
+    level, low, high = at
+    bottom, top = ax.get_ylim()
+    color, beside = look(capacities, capacity.server)[0], _aside(ax, capacities, capacity.server)
+    ends = [min(max(end, bottom), top) for end in (low, high)]
+    caps = [end for end in (low, high) if bottom <= end <= top]
+    drawn: Any = {"color": color, "transform": beside, "zorder": 3}
+    ax.plot([level] * 2, ends, linewidth=1.2, **drawn)
+    ax.plot([level] * len(caps), caps, "_", markersize=9, markeredgewidth=1.2, **drawn)
+
+
+def _value_axis(ax: Axes, seen: Sequence[float], limit: float | None, bounds: Sequence[float]) -> None:
+    """Begin at 0, or make the axis logarithmic where the values lie far apart.
+
+    A bound has room up to one and a half times the highest value, so that a wide one does not flatten all.
+    """
     highest, lowest = max([*seen, limit or 0], default=0), min([*seen, limit or math.inf], default=0)
+    reach = max([highest, *(min(bound, 1.5 * highest) for bound in bounds)])
     if lowest > 0 and highest / lowest > 12:
-        ax.set_ylim(lowest / 1.6, highest * 1.8)
+        ax.set_ylim(lowest / 1.6, max(highest * 1.8, reach * 1.1))
         log_ticks(ax, "y")
         return
-    ax.set_ylim(0, highest * 1.2 or 1)
+    ax.set_ylim(0, max(highest * 1.2, reach * 1.05) or 1)
     ax.yaxis.set_major_locator(MaxNLocator(5))
 
 
@@ -123,24 +210,39 @@ def _level_axis(ax: Axes, capacities: Sequence[Capacity]) -> None:
 def _apart(levels: Sequence[float], ax: Axes) -> list[float]:
     """Leave out levels whose numbers would overlap."""
     kept: list[float] = []
-    width_px = ax.get_window_extent().width
+    end_in = -math.inf
     for level in levels:
-        x_px = float(ax.transData.transform((level, 1))[0])
-        if not kept or x_px - float(ax.transData.transform((kept[-1], 1))[0]) > width_px / 14:
+        half_in = width_in(f"{level:g}", 8) / 2 + 0.03
+        middle_in = float(ax.transData.transform((level, 1))[0]) / ax.figure.dpi
+        if middle_in - half_in > end_in:
             kept.append(level)
+            end_in = middle_in + half_in
     return kept
 
 
-def _intervals(ax: Axes, capacities: Sequence[Capacity]) -> None:
-    """Shade from the highest level that holds to the lowest that does not."""
-    for capacity in capacities:
-        color, line, _ = look(capacities, capacity.server)
-        left, right = ax.get_xlim()
-        if capacity.highest is None:
-            continue
-        ends = (capacity.highest, right if capacity.refuted is None else capacity.refuted)
-        ax.axvspan(max(ends[0], left), min(ends[1], right), color=color, alpha=0.13, linewidth=0, zorder=0.5)
-        ax.axvline(capacity.highest, color=color, linestyle=line, linewidth=1.0, zorder=1)
+def _where_capacity_lies(ax: Axes, capacities: Sequence[Capacity]) -> None:
+    """Draw above the axes from the highest level that holds to the lowest that does not.
+
+    An arrow instead of a mark at an end: the measured levels do not enclose it there.
+    """
+    left, right = ax.get_xlim()
+    high_in = ax.get_window_extent().height / ax.figure.dpi
+    above = ax.get_xaxis_transform()
+    for row, capacity in enumerate(reversed(_enclosed(capacities))):
+        color, _, marker = look(capacities, capacity.server)
+        y = 1 + BAR_IN * (row + 0.7) / high_in
+        low, low_mark = (left, "<") if capacity.highest is None else (capacity.highest, marker)
+        high, high_mark = (right, ">") if capacity.refuted is None else (capacity.refuted, "X")
+        drawn: Any = {"color": color, "transform": above, "clip_on": False}
+        ax.plot([low, high], [y, y], linewidth=2.2, **drawn)
+        ax.plot([low], [y], low_mark, markersize=4.5, **drawn)
+        ax.plot([high], [y], high_mark, markersize=5, **drawn)
+
+
+def _title(ax: Axes, capacities: Sequence[Capacity], text: str) -> None:
+    """Write the title above the bars, smaller where the chart is narrow."""
+    narrow = ax.get_window_extent().width < 2.5 * ax.figure.dpi
+    ax.set_title(text, fontsize=9 if narrow else 10, pad=72 * bars_in(capacities) + 3)
 
 
 def _knees(ax: Axes, capacities: Sequence[Capacity], name: str) -> None:
@@ -160,41 +262,39 @@ def draw_goodput(ax: Axes, capacities: Sequence[Capacity], *, planned: bool) -> 
 
     `planned` rings the figures that a plan stands on.
     """
-    highest = 0.0
-    for capacity in capacities:
-        color, line, marker = look(capacities, capacity.server)
-        known = [(one, one.goodput_per_s) for one in capacity.levels if one.goodput_per_s is not None]
-        ax.plot([one.level for one, _ in known], [value for _, value in known], color=color, linestyle=line)
-        for one, _ in known:
-            low, high = one.goodput_low_per_s, one.goodput_high_per_s
-            if low is not None and high is not None:
-                ax.plot([one.level] * 2, [low, high], "_-", color=color, linewidth=1.2, markersize=6)
-        _marks(ax, known, color, marker)
-        highest = max([highest, *(value for _, value in known)])
-        if capacity.collapse is not None:
-            _collapse(ax, capacity, color)
+    known = {
+        one.server: [(level, level.goodput_per_s) for level in one.levels if level.goodput_per_s is not None]
+        for one in capacities
+    }
+    highest = max([0.0, *(value for points in known.values() for _, value in points)])
     ax.set_ylim(0, highest * 1.3 or 1)
     ax.yaxis.set_major_locator(MaxNLocator(5))
+    for capacity in capacities:
+        color, line, marker = look(capacities, capacity.server)
+        beside, points = _aside(ax, capacities, capacity.server), known[capacity.server]
+        ax.plot(*_xy(points), color=color, linestyle=line, transform=beside)
+        for one, _ in points:
+            low, high = one.goodput_low_per_s, one.goodput_high_per_s
+            if low is not None and high is not None:
+                _whisker(ax, capacities, capacity, (one.level, low, high))
+        _marks(ax, points, (color, marker), beside)
+        if capacity.collapse is not None:
+            _collapse(ax, capacity, color)
     _level_axis(ax, capacities)
     if capacities[0].loop == "open":
-        right = min(ax.get_xlim()[1], ax.get_ylim()[1])
-        ax.plot(
-            [0, right], [0, right], color=SOFT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1, scalex=False
-        )
-        at = 0.8 * right
-        ax.annotate(
-            "all good",
-            (at, at),
-            xytext=(-4, 3),
-            textcoords="offset points",
-            fontsize=7,
-            color=SOFT,
-            ha="right",
-        )
-    _intervals(ax, capacities)
+        _all_good(ax)
+    _where_capacity_lies(ax, capacities)
     if planned:
         _used(ax, capacities)
-    ax.set_title("Goodput by load, good requests/s")
+    _title(ax, capacities, "Good requests/s by load")
+
+
+def _all_good(ax: Axes) -> None:
+    """Draw what would be answered if every request that arrives were good."""
+    right = min(ax.get_xlim()[1], ax.get_ylim()[1])
+    ax.plot([0, right], [0, right], color=SOFT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1, scalex=False)
+    beside: Any = {"xytext": (-4, 3), "textcoords": "offset points", "ha": "right"}
+    ax.annotate("all good", (0.8 * right, 0.8 * right), fontsize=7, color=SOFT, **beside)
 
 
 def _collapse(ax: Axes, capacity: Capacity, color: str) -> None:
@@ -212,122 +312,14 @@ def _collapse(ax: Axes, capacity: Capacity, color: str) -> None:
 
 
 def _used(ax: Axes, capacities: Sequence[Capacity]) -> None:
-    """Ring the figure that the plan stands on."""
+    """Ring the figure that the plan stands on; its words stand where the curve is not."""
     for row, capacity in enumerate(capacities):
         level = capacity.at_highest
         if level and level.goodput_low_per_s:
-            at = (level.level, level.goodput_low_per_s)
-            ax.plot(*at, "o", markersize=11, markerfacecolor="none", markeredgecolor=INK, zorder=6)
-            ax.annotate(
-                f"plan: {number(at[1])}",
-                at,
-                xytext=(8, -11 - 10 * row),
-                textcoords="offset points",
-                fontsize=7.5,
-                bbox=PAPER,
-                zorder=7,
-            )
-
-
-def draw_demand(ax: Axes, plan: CapacityPlan) -> None:
-    """Draw a trace's highest rate in each reaction time, and its mean."""
-    trace, at_h = plan.demand.trace, [step.start_s / _unit_s(plan) for step in plan.demand.steps]
-    if not trace:
-        return
-    peaks = [step.peak_per_s for step in plan.demand.steps]
-    ax.fill_between(at_h, peaks, step="post", color=FAINT, linewidth=0)
-    ax.plot(at_h, peaks, color=SOFT, linewidth=0.9, drawstyle="steps-post")
-    ax.axhline(trace.mean_per_s, color=INK, linewidth=0.9, linestyle=(0, (4, 2)))
-    _label_right(ax, trace.mean_per_s, "mean")
-    ax.set(xlim=(0, _end(plan)), ylim=(0, max(peaks) * 1.15))
-    ax.yaxis.set_major_locator(MaxNLocator(3))
-    ax.tick_params(axis="x", labelbottom=False)
-    ax.set_title(f"Demand, requests/s (highest over {plan.by.reaction_s:g} s)")
-
-
-def draw_replicas(ax: Axes, plan: CapacityPlan) -> None:
-    """Draw the replicas that answer over a trace, and those that a fleet without autoscaling has."""
-    highest = 1
-    for fleet in plan.fleets:
-        if not (fleet.autoscaled and fleet.sizing):
-            continue
-        color, line, _ = look(plan.capacities, fleet.server)
-        at = [one.start_s / _unit_s(plan) for one in fleet.autoscaled.moments]
-        ready = [one.ready for one in fleet.autoscaled.moments]
-        ax.plot(
-            [*at, _end(plan)],
-            [*ready, ready[-1]],
-            color=color,
-            linestyle=line,
-            drawstyle="steps-post",
-            linewidth=1.4,
-        )
-        ax.axhline(fleet.sizing.replicas, color=color, linewidth=0.9, linestyle=(0, (4, 2)))
-        _label_right(ax, fleet.sizing.replicas, f"{fleet.server}, not autoscaled: {fleet.sizing.replicas}")
-        short = [(one.start_s / _unit_s(plan), one.ready) for one in fleet.autoscaled.moments if one.short]
-        if short:
-            ax.plot(*zip(*short, strict=True), "x", color=color, markersize=5)
-        highest = max(highest, fleet.sizing.replicas, *ready)
-    ax.set(xlim=(0, _end(plan)), ylim=(0, highest * 1.25))
-    ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    ax.set_xlabel("hours" if _unit_s(plan) == HOUR_S else "minutes")
-    ax.set_title("Replicas, autoscaled")
-
-
-def _unit_s(plan: CapacityPlan) -> float:
-    return HOUR_S if plan.demand.trace and plan.demand.trace.duration_s >= 3 * HOUR_S else 60.0
-
-
-def _end(plan: CapacityPlan) -> float:
-    return (plan.demand.steps[-1].start_s + plan.by.reaction_s) / _unit_s(plan)
-
-
-def _label_right(ax: Axes, y: float, text: str) -> None:
-    at: Any = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "bbox": PAPER}
-    ax.annotate(text, (1.0, y), xytext=(-2, 3), fontsize=7, ha="right", color=SOFT, **at)
-
-
-def draw_sensitivity(ax: Axes, plan: CapacityPlan) -> None:
-    """Draw how many replicas a change of one number leaves, a row for each change."""
-    sized = [fleet for fleet in plan.fleets if fleet.variants]
-    if not sized:
-        return
-    rows = len(sized[0].variants)
-    size = 7.5
-    width_in = ax.get_window_extent().width / ax.figure.dpi
-    for number_of, fleet in enumerate(sized):
-        color, _, marker = look(plan.capacities, fleet.server)
-        shift = 0.5 * ((number_of + 0.5) / len(sized) - 0.5)
-        base = fleet.variants[0].replicas
-        ax.axvline(base, color=color, linewidth=0.9, linestyle=(0, (4, 2)), zorder=0)
-        for y, one in enumerate(fleet.variants):
-            ax.plot([base, one.replicas], [y + shift] * 2, color=color, linewidth=3, alpha=0.6)
-            ax.plot([one.replicas], [y + shift], marker, color=color, markersize=4.5)
-    counts = [one.replicas for fleet in sized for one in fleet.variants]
-    low, high = min(counts), max(counts)
-    margin = max(1.0, 0.08 * (high - low))
-    ax.set(xlim=(low - margin, high + margin), ylim=(rows - 0.5, -0.5))
-    ax.set_yticks(range(rows), [shortened(one.change, size, 2.2) for one in sized[0].variants], fontsize=size)
-    ax.tick_params(axis="y", length=0)
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    for y in range(rows):
-        ax.axhline(y + 0.5, color=FAINT, linewidth=0.5, zorder=0)
-        ax.annotate(
-            shortened(_beside(sized, y), 7, max(0.5, width_in)),
-            (1, y),
-            xycoords=ax.get_yaxis_transform(),
-            xytext=(4, 0),
-            textcoords="offset points",
-            fontsize=7,
-            va="center",
-        )
-    ax.spines["left"].set_visible(False)
-
-
-def _beside(sized: Sequence[Fleet], row: int) -> str:
-    """Write the replicas of a row, and of a single server their cost."""
-    told = [f"{fleet.variants[row].replicas:,}" for fleet in sized]
-    cost = sized[0].variants[row].per_hour
-    if len(sized) == 1 and sized[0].bill and cost is not None:
-        told.append(f"{money(cost)} {sized[0].bill.price.currency}/h")
-    return " · ".join(told)
+            x, y = level.level, level.goodput_low_per_s
+            ring: Any = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": INK, "zorder": 6}
+            ax.plot([x], [y], "o", transform=_aside(ax, capacities, capacity.server), **ring)
+            across = float(ax.transAxes.inverted().transform(ax.transData.transform((x, y)))[0])
+            offset, align = ((9, -12 - 11 * row), "left") if across < 0.4 else ((-9, 7 + 11 * row), "right")
+            words: Any = {"xytext": offset, "textcoords": "offset points", "ha": align, "bbox": PAPER}
+            ax.annotate(f"plan: {number(y)}", (x, y), fontsize=7.5, zorder=7, **words)

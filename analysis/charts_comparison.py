@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from .charts import FAINT, INK, PAPER, RUNS, SOFT, Axes, log_ticks, shortened
+from .charts import FAINT, INK, PAPER, RUNS, SOFT, Axes, Look, log_ticks, shortened
 from .compare import CROSSING, Comparison
 from .effects import BETTER, EQUIVALENT, WORSE, Effect
 from .reading import PERCENTILES, TOKENS, Reading, lower_is_better
@@ -56,7 +56,7 @@ def metric_name(metric: str) -> str:
     return "tokens/s" if metric == TOKENS else f"{NAMES.get(name, name)} {percentile}"
 
 
-def look(comparison: Comparison, server: str) -> tuple[str, Any, str]:
+def look(comparison: Comparison, server: str) -> Look:
     """Return a server's colour, line style and marker."""
     return RUNS[[one.name for one in comparison.servers].index(server) % len(RUNS)]
 
@@ -155,7 +155,7 @@ def _ratio_ticks(axis: Any, reach: float, apart: float) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}" if value < 1 else f"{value:g}"))
 
 
-def _draw_ratio(ax: Axes, y: int, effect: Effect, drawn: tuple[str, Any, str], *, values: bool) -> None:
+def _draw_ratio(ax: Axes, y: int, effect: Effect, drawn: Look, *, values: bool) -> None:
     color, _, marker = drawn
     size = _row_size(ax, round(ax.get_ylim()[0] + 0.5))
     shown = effect.outcome in (BETTER, WORSE)

@@ -308,14 +308,11 @@ def _judge_mean(run: Coarse, objective: Latency, rows: Sequence[Row]) -> Objecti
         observed_ok_only=None,
         limit=limit,
         margin=None if weighed is None else weighed / limit,
+        allowed=limit,
         n=n,
-        bad=None,
-        undecided=0,
         n_eff=run.worth.n if bounds else None,
         bound_low=bounds[0] if bounds else None,
         bound_high=bounds[1] if bounds else None,
-        allowed=limit,
-        resolution=None,
     )
 
 
@@ -331,14 +328,7 @@ def _no_rate(objective: Rate) -> ObjectiveResult:
         observed_ok_only=None,
         limit=objective.limit,
         margin=None,
-        n=0,
-        bad=None,
-        undecided=0,
-        n_eff=None,
-        bound_low=None,
-        bound_high=None,
         allowed=objective.limit,
-        resolution=None,
         at_least=not objective.upper,
     )
 

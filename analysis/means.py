@@ -53,7 +53,6 @@ def judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
         limit=limit_ms,
         margin=None if observed is None else observed / limit_ms,
         n=n + failed,
-        bad=None,
         undecided=undecided,
         n_eff=independent if n and evidence.timed else None,
         bound_low=low,

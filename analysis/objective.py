@@ -49,14 +49,14 @@ class ObjectiveResult:
     observed_ok_only: float | None
     limit: float
     margin: float | None  # observed / limit
-    n: int
-    bad: int | None
-    undecided: int
-    n_eff: float | None
-    bound_low: float | None
-    bound_high: float | None
     allowed: float | None  # what the bounds are compared with
-    resolution: float | None  # in `unit`: values nearer to the limit than this cannot be told from it
+    n: int = 0
+    bad: int | None = None  # of a mean and a rate: nothing can be counted
+    undecided: int = 0
+    n_eff: float | None = None
+    bound_low: float | None = None
+    bound_high: float | None = None
+    resolution: float | None = None  # in `unit`: values nearer to the limit cannot be told from it
     more_requests: int | None = None
     more_minutes: float | None = None
     at_least: bool = False  # the bounds must lie above what is allowed, not below it
@@ -287,9 +287,7 @@ def judge_rate(evidence: Evidence, objective: Rate) -> ObjectiveResult:
         limit=limit,
         margin=None if observed is None else observed / limit,
         n=counted,
-        bad=None,
         undecided=undecided,
-        n_eff=None,
         bound_low=low,
         bound_high=high,
         allowed=limit,

@@ -39,12 +39,13 @@ NAME_SHARE = 0.29  # of a column of gates
 LETTERS = "AB"
 
 
-def page(judged: Sequence[Judged]) -> Figure:
-    """Lay out the page for one run or two."""
+def page(judged: Sequence[Judged], said: tuple[str, str] | None = None) -> Figure:
+    """Lay out the page for one run or two; `said` is how the two compare: a claim, and what it stands on."""
     with style():
         made = Figure(figsize=A4_IN)
         top = header(made, judged)
         top = _verdicts(made, judged, top)
+        top = _said(made, said, top - 0.004) if said else top
         top = _objectives(made, judged, top - 0.012)
         bottom = _provenance(made, judged)
         bottom = _instrument(made, judged, bottom + 0.012)
@@ -89,14 +90,27 @@ def _verdicts(made: Figure, judged: Sequence[Judged], top: float) -> float:
     """Draw the word that decides, the run's name and the reason; two runs share the width."""
     if len(judged) == 1:
         _word(made, judged[0][1], (LEFT, top - 0.085, 0.33, 0.085))
-        _words(made, judged[0], judged[0][1].name, (LEFT + 0.35, RIGHT), top + 0.002)
-        return top - 0.085
-    width = (RIGHT - LEFT - 0.02) / 2
+        end = _words(made, judged[0], judged[0][1].name, (LEFT + 0.35, RIGHT), top + 0.002)
+        return min(top - 0.085, end)
+    width, end = (RIGHT - LEFT - 0.02) / 2, top
     for i, one in enumerate(judged):
         left = LEFT + i * (width + 0.02)
         _word(made, one[1], (left, top - 0.046, width, 0.046))
-        _words(made, one, f"{LETTERS[i]}  {one[1].name}", (left, left + width), top - 0.05)
-    return top - 0.128
+        name = f"{LETTERS[i]}  {one[1].name}"
+        end = min(end, _words(made, one, name, (left, left + width), top - 0.05))
+    return end
+
+
+def _said(made: Figure, said: tuple[str, str], top: float) -> float:
+    """Write how two runs compare, the claim in bold; return where it ends."""
+    claim, rest = said
+    room = (RIGHT - LEFT) * A4_IN[0]
+    made.text(LEFT, top, shortened(claim, 10, room * 0.87), fontsize=10, weight="bold", va="top")
+    top -= 0.0185
+    for line in wrapped(rest[:1].upper() + rest[1:], 8.5, room, 2):
+        made.text(LEFT, top, line, fontsize=8.5, va="top")
+        top -= 0.0135
+    return top
 
 
 def _word(made: Figure, verdict: Verdict, place: tuple[float, float, float, float]) -> None:
@@ -108,7 +122,8 @@ def _word(made: Figure, verdict: Verdict, place: tuple[float, float, float, floa
     )
 
 
-def _words(made: Figure, one: Judged, name: str, across: tuple[float, float], top: float) -> None:
+def _words(made: Figure, one: Judged, name: str, across: tuple[float, float], top: float) -> float:
+    """Write a run's name, the first reason of its verdict, and its load; return where they end."""
     run, verdict = one
     left, room = across[0], (across[1] - across[0]) * A4_IN[0]
     made.text(left, top - 0.004, shortened(name, 12, room * 0.88), fontsize=12, weight="bold", va="top")
@@ -117,7 +132,9 @@ def _words(made: Figure, one: Judged, name: str, across: tuple[float, float], to
     for number, line in enumerate(lines):
         made.text(left, top - 0.027 - 0.0145 * number, line, fontsize=9, va="top")
     load = shortened(wording.load(run, verdict), 8, room)
-    made.text(left, top - 0.027 - 0.0145 * len(lines), load, fontsize=8, va="top", color=SOFT)
+    top -= 0.027 + 0.0145 * len(lines)
+    made.text(left, top, load, fontsize=8, va="top", color=SOFT)
+    return top - 0.014
 
 
 _HEADS = ((LEFT, "objective", "left"), (0.43, "observed", "left"), (0.645, "bad, 95 % bounds", "left"))
@@ -283,7 +300,7 @@ def _gate_names(judged: Sequence[Judged]) -> list[str]:
 
 def _light(gate: Gate) -> tuple[str, str, float]:
     if gate.ok:
-        return "o", STATUS["PASS"][0], 4.5
+        return "o", RUNS[2][0], 4.5
     return {"invalid": ("X", STATUS["FAIL"][0], 7.0), "warning": ("^", RUNS[1][0], 6.0)}.get(
         gate.severity, ("o", SOFT, 3.5)
     )

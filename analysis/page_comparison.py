@@ -37,6 +37,7 @@ from .charts_comparison import (
 )
 from .compare import Comparison, Server
 from .page import LEFT, RIGHT, header
+from .page_legend import draw_legend
 from .sentences import paragraphs
 from .verdict import INVALID, OVERSATURATED
 from .weighing import Quality, weigh
@@ -209,22 +210,12 @@ def _forest(made: Figure, comparison: Comparison, top: float, bottom: float) -> 
 
 def _metrics(made: Figure, comparison: Comparison, top: float, bottom: float) -> None:
     high_in = made.get_size_inches()[1]
-    legend = made.add_axes((LEFT, top - 0.2 / high_in, RIGHT - LEFT, 0.2 / high_in), xlim=(0, 1), ylim=(0, 1))
-    legend.axis("off")
-    step = 1 / max(4, len(comparison.servers))
-    for i, server in enumerate(comparison.servers):
-        color, line, marker = look(comparison, server.name)
-        legend.plot([i * step, i * step + 0.035], [0.5, 0.5], color=color, linestyle=line)
-        legend.plot([i * step + 0.0175], [0.5], marker, color=color, markersize=5)
-        name = shortened(server.name, 8, (step - 0.06) * (RIGHT - LEFT) * A4_IN[0])
-        legend.text(i * step + 0.045, 0.45, name, fontsize=8, va="center")
-    if any(one.status == OVERSATURATED for one in comparison.readings):
-        legend.text(
-            1, 0.45, "star at the top: oversaturated", fontsize=7, color=SOFT, va="center", ha="right"
-        )
+    looks = {server.name: look(comparison, server.name) for server in comparison.servers}
+    saturated = any(one.status == OVERSATURATED for one in comparison.readings)
+    top = draw_legend(made, looks, (LEFT, RIGHT), top, "star at the top: oversaturated" if saturated else "")
     shift = shift_level(comparison)
     named_in = 0.42 if len(comparison.levels) > 1 or shift is not None else 0.25  # where an axis has a name
-    top, bottom = top - 0.5 / high_in, bottom + named_in / high_in
+    top, bottom = top - 0.25 / high_in, bottom + named_in / high_in
     drawn: list[Callable[[Axes], None]] = [
         partial(draw_metric, comparison=comparison, metric=metric) for metric in load_metrics(comparison)
     ]

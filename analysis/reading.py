@@ -156,17 +156,22 @@ def percentile_of(evidences: Sequence[Evidence], metric: str) -> float | None:
         return None
     q = float(percentile) / 100
     if name in POOLED_METRICS:
-        every = [evidence.gaps(name) for evidence in evidences]
-        pooled = Histogram()
-        for one in every:
-            pooled.merge(one.pooled)
-        failed = sum(one.failed for one in every)
+        pooled, failed = gaps_together(evidences, name)
         known = pooled.count and _exists(pooled.count + failed, q)
         return pooled_quantile(pooled, failed, q) / 1e6 if known else None
     samples = [evidence.sample(name) for evidence in evidences]
     values = np.concatenate([sample.worst() for sample in samples])
     known = any(len(sample.of_ok()) for sample in samples) and _exists(len(values), q)
     return rank_quantile(values, q) / 1e6 if known else None
+
+
+def gaps_together(evidences: Sequence[Evidence], name: str) -> tuple[Histogram, int]:
+    """Return the gaps of all runs in one histogram, and how many more are infinite: the failed requests."""
+    every = [evidence.gaps(name) for evidence in evidences]
+    pooled = Histogram()
+    for one in every:
+        pooled.merge(one.pooled)
+    return pooled, sum(one.failed for one in every)
 
 
 def _quantiles(evidence: Evidence) -> dict[str, tuple[float | None, ...]]:

@@ -9,7 +9,7 @@ from typing import Any
 from .compare import Comparison
 from .overview import Overview
 from .rundir import Run
-from .sentences import sentences
+from .sentences import paragraphs, sentences
 from .verdict import Verdict, plain, write_atomically
 from .weighing import Quality, weigh
 
@@ -52,25 +52,29 @@ def write_experiment(
 ) -> Path:
     """Write report.pdf and .html, charts and comparison.json into `out`; return the PDF's path.
 
-    The PDF's first page is the decision; then comes the comparison, if there is one, and a page for each
-    level: the pairs of its first block side by side, or else its first run. Two runs side by side without a
-    quality verdict keep the one page of `write_report`: it says all. The same data give the same bytes.
+    The first page (also charts/summary.png) is the decision; then comes the comparison, if there is one, and
+    a page for each level: the pairs of its first block side by side, or else its first run. Two runs side by
+    side keep the one page of `write_report`, with the comparison in a sentence, unless there is more to tell:
+    a quality verdict, or replicas that somebody asked for. The same data give the same bytes.
     """
     from . import charts, page, page_comparison, page_summary, web_report  # noqa: PLC0415 - as above
 
     (out / "charts").mkdir(parents=True, exist_ok=True)
     judged, pairs = overview.judged, _pairs(comparison, overview.judged) if comparison else []
-    drawn = {"summary": page_summary.chart_summary(overview)}
+    pair = pairs[0] if len(judged) == MAX_RUNS and pairs and not (quality or overview.sized) else None
+    said = paragraphs(comparison, quality)[0] if comparison and pair else None
+    first = page.page(pair, said) if pair else page_summary.page_summary(overview, comparison, quality)
+    charts.save_png(first, out / "charts" / "summary.png")
+    drawn = None
     if comparison:
         _write_json(comparison, quality, out)
-        drawn["comparison"] = page_comparison.chart_comparison(comparison, judged)
-    for name, figure in drawn.items():
-        charts.save_png(figure, out / "charts" / f"{name}.png")
-    web_report.write_html(judged, out, overview, comparison, quality)
+        drawn = page_comparison.chart_comparison(comparison, judged)
+        charts.save_png(drawn, out / "charts" / "comparison.png")
+    web_report.write_html(judged, out, overview, comparison, quality, compared=drawn)
     title = "Tokenswarm: " + ", ".join(one.server for one in overview.capacities)
-    if len(judged) == MAX_RUNS and pairs and not quality:
-        return charts.save_pdf([page.page(pairs[0])], out / "report.pdf", title)
-    pages = [page_summary.page_summary(overview)]
+    if pair:
+        return charts.save_pdf([first], out / "report.pdf", title)
+    pages = [first]
     if comparison:
         pages.append(page_comparison.page_comparison(comparison, judged, quality or {}))
     pages += map(page.page, pairs or _singles(judged))
@@ -90,7 +94,7 @@ def write_comparison(
     _write_json(comparison, quality, out)
     chart = page_comparison.chart_comparison(comparison, judged)
     charts.save_png(chart, out / "charts" / "comparison.png")
-    web_report.write_html(judged, out, None, comparison, quality)
+    web_report.write_html(judged, out, None, comparison, quality, compared=chart)
     pages = [page_comparison.page_comparison(comparison, judged, quality or {})]
     pages += map(page.page, _pairs(comparison, judged))
     title = f"Tokenswarm: {', '.join(comparison.candidates)} against {comparison.baseline}"

@@ -56,7 +56,7 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _ratio(effect: Effect) -> str:
+def ratio(effect: Effect) -> str:
     """Write a ratio with its interval, or why there is none."""
     if effect.ratio is None:
         return effect.reason or "no ratio"
@@ -126,7 +126,7 @@ def _figures(comparison: Comparison, contrasts: Sequence[Contrast], metric: str)
         values += " ms" if effect.unit == "ms" else ""
         worth = f", {_pairs(contrast)}" if metric == FIRST else ""
         size = _size(effect, contrast, comparison.margin) if metric == FIRST else ""
-        told.append(f"{values}{at} ({_ratio(effect)}{worth}{size})")
+        told.append(f"{values}{at} ({ratio(effect)}{worth}{size})")
     name = {FIRST: "First token at p95 ", GAP: "Gap between tokens at p50 ", TOKENS: "Output "}[metric]
     return f"{name}{', '.join(told)}." if told else ""
 

@@ -12,12 +12,15 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from . import page, page_comparison, wording
+from . import overview_words, page, page_comparison, wording
+from .capacity_words import money
 from .charts import STATUS, Figure, Judged, svg_address
+from .charts_capacity import KEY
 from .compare import Comparison
 from .objective import ObjectiveResult
 from .overview import Overview
-from .page_summary import chart_summary
+from .page_panels import panel_figures
+from .page_summary import cell_words
 from .sentences import paragraphs
 from .summary import PERCENTILES, Percentiles, ScenarioSummary
 from .verdict import SEVERITY, write_atomically
@@ -39,16 +42,20 @@ def write_html(  # noqa: PLR0913 - what is known of several runs
     quality: Quality | None = None,
     *,
     drawn: Mapping[str, Figure] | None = None,
+    compared: Figure | None = None,
 ) -> Path:
     """Write report.html for one run or several into the folder `out`; the same data give the same bytes.
 
-    Of one run, `drawn` may have the charts already. An experiment's page leaves its runs' charts to the pages
-    in their own folders.
+    Of one run, `drawn` may have the charts already, of a comparison `compared`. An experiment's page leaves
+    its runs' charts to the pages in their own folders.
     """
     place = Path(__file__).parent
     pages = Environment(loader=FileSystemLoader(place), autoescape=True, undefined=StrictUndefined)
+    charts = _whole_charts(judged, overview, comparison, compared)
     text = pages.get_template("report.html.jinja").render(
-        _whole(judged, overview, comparison, quality, drawn)
+        **_whole(judged, overview, comparison, quality),
+        **charts,
+        runs=[_run(number, one, overview, drawn) for number, one in enumerate(judged, 1)],
     )
     return write_atomically(out / "report.html", text.encode("utf-8", "replace"))
 
@@ -58,28 +65,73 @@ def _whole(
     overview: Overview | None,
     comparison: Comparison | None,
     quality: Quality | None,
-    drawn: Mapping[str, Figure] | None,
 ) -> dict[str, Any]:
     verdicts = [verdict for _, verdict in judged]
     servers = [one.server for one in overview.capacities] if overview else [one.name for one in verdicts]
-    whole, told = [], paragraphs(comparison, quality) if comparison else []
+    told = paragraphs(comparison, quality) if comparison else []
     if overview:
-        whole.append(("Verdicts, latency and goodput by load", svg_address(chart_summary(overview))))
         told.insert(0, ("In short", overview.decision()))
-    if comparison:
-        chart = page_comparison.chart_comparison(comparison, judged)
-        whole.append(("Ratios to the baseline, and metrics by load", svg_address(chart)))
     return {
         "title": f"Tokenswarm: {', '.join(servers)}",
         "simulated": any(verdict.simulated for verdict in verdicts),
         "status": overview.status if overview else min((v.status for v in verdicts), key=SEVERITY.index),
-        "symbols": {status: symbol for status, (_, _, symbol) in STATUS.items()},
+        "looks": STATUS,
+        "symbols": "   ".join(f"{symbol} {status}" for status, (_, _, symbol) in STATUS.items()),
+        "key": KEY,
         "sla": ", ".join(dict.fromkeys(verdict.sla for verdict in verdicts)),
         "paragraphs": told,
-        "overview": whole,
-        "runs": [_run(number, one, overview, drawn) for number, one in enumerate(judged, 1)],
+        "grid": _grid(overview) if overview else None,
+        "replicas": _replicas(overview) if overview else None,
+        "believed": overview_words.believed(overview) if overview else "",
+        "origin": overview_words.origin(overview) if overview else "",
         "version": judged[0][0].meta.get("tokenswarm"),
     }
+
+
+def _whole_charts(
+    judged: Sequence[Judged],
+    overview: Overview | None,
+    comparison: Comparison | None,
+    compared: Figure | None,
+) -> dict[str, list[tuple[str, str]]]:
+    """Return what the charts show and their addresses: those that a phone has room for, and wide ones."""
+    panels = panel_figures(overview) if overview else {}
+    wide = {}
+    if comparison:
+        chart = compared or page_comparison.chart_comparison(comparison, judged)
+        wide["Ratios to the baseline, and metrics by load"] = chart
+    return {
+        "panels": [(name, svg_address(figure)) for name, figure in panels.items()],
+        "wide": [(name, svg_address(figure)) for name, figure in wide.items()],
+    }
+
+
+def _grid(overview: Overview) -> dict[str, Any]:
+    """Return the verdicts by server and level."""
+    levels = overview.levels()
+    rows = []
+    for capacity in overview.capacities:
+        cells = []
+        for level in levels:
+            found = overview.of(capacity.server, level)
+            share = overview.good_share(capacity.server, level)
+            cells.append((found.status, cell_words(found, share)) if found else ("", ""))
+        rows.append((capacity.server, cells))
+    return {"unit": overview.capacities[0].unit, "levels": [f"{level:g}" for level in levels], "rows": rows}
+
+
+def _replicas(overview: Overview) -> dict[str, Any]:
+    """Return what each server needs for a demand; without one, how to ask."""
+    if not overview.sized:
+        return {"words": overview_words.UNSIZED, "rows": []}
+    rows = []
+    for server, one in overview.sized.needed.items():
+        hour, tokens = (
+            "" if value is None else f"{money(value)} {one.currency}"
+            for value in (one.per_hour, one.per_million_output)
+        )
+        rows.append((server, "none" if one.replicas is None else f"{one.replicas:,}", hour, tokens))
+    return {"words": overview.sized.words, "rows": rows}
 
 
 def _run(

@@ -41,6 +41,12 @@ class Queue:
         waits = last / (sum(terms) + last)
         return waits * math.exp(-(self.channels - offered) / self.holding_s * (limit_ms - BASE_MS) / 1e3)
 
+    def percentile_ms(self, rate_per_s: float, allowed: float) -> float:
+        """Return the TTFT (ms) that so many exceed; BASE_MS where fewer wait at all."""
+        waits = self.late_share(rate_per_s, BASE_MS)
+        leaving_per_s = self.channels / self.holding_s - rate_per_s
+        return BASE_MS + max(0.0, math.log(waits / allowed) / leaving_per_s) * 1e3
+
     def capacity_per_s(self, limit_ms: float, allowed: float) -> float:
         """Return the rate at which as many requests are late as are allowed, by bisection."""
         low, high = 0.0, self.channels / self.holding_s

@@ -15,7 +15,7 @@ import pytest
 from matplotlib.image import imread
 from pypdf import PdfReader
 
-from analysis import capacity_plan
+from analysis import capacity_plan, sized
 from analysis.charts import Judged
 from analysis.fleet import Assumptions, size
 from analysis.rundir import load
@@ -261,6 +261,22 @@ def test_every_figure_is_json(two: Path, written: Path) -> None:
     plan = json.loads((written / "capacity.json").read_text())
     assert plan == planned(two, "200")
     assert all(math.isfinite(one["goodput_per_s"]) for one in plan["servers"][0]["levels"])
+
+
+def test_the_answer_is_read_back_for_the_same_runs_alone(two: Path, written: Path) -> None:
+    plan, _ = sizing.answer(two, sizing.Question("200", Assumptions()))
+    found = sized.read(written / sized.FILE, plan.capacities)
+    assert found
+    assert found.words == "for 200 requests/s (the demand, as given), 70 % utilisation, 1 spare"
+    assert found.needed == {fleet.server: sized.needs(fleet) for fleet in plan.fleets}
+    assert {one.replicas for one in found.needed.values()} == {
+        f.sizing.replicas for f in plan.fleets if f.sizing
+    }
+    slow, fast = plan.capacities
+    others = [replace(slow, levels=slow.levels[:-1]), fast], [replace(slow, good=("success",)), fast], [slow]
+    for capacities in others:
+        assert sized.read(written / sized.FILE, capacities) is None
+    assert sized.read(two / "no.json", plan.capacities) is None
 
 
 # Where little can be said

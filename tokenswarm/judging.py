@@ -3,12 +3,13 @@
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from analysis import capacity, compare, junit, markdown, report, rundir, sentences, verdict
+from analysis import capacity, compare, junit, markdown, report, rundir, sentences, sized, verdict
 from analysis import sla as slas
 from analysis.overview import Overview
 from analysis.quality import QualityVerdict
@@ -77,6 +78,7 @@ class Conclusion(NamedTuple):
     unasked: dict[str, str]  # servers whose quality is limited but unknown, and why
     missing: list[str]  # runs that were planned and are not there
     replications: tuple[Replications, ...] = ()  # of an experiment
+    capacities: tuple[capacity.Capacity, ...] = ()  # the same, by server: what its first page draws
 
     @property
     def status(self) -> str:
@@ -104,6 +106,7 @@ class Conclusion(NamedTuple):
             "status": self.status,
             "exit_code": self.exit_code,
             "replications": [one.to_json() for one in self.replications],
+            "capacities": [verdict.plain(asdict(one)) for one in self.capacities],
             "runs": [one.to_json() for one in self.verdicts],
             "said": self.said,
             "comparison": self.comparison.to_json() if self.comparison else None,
@@ -158,37 +161,42 @@ def conclude(  # noqa: PLR0913 - what was measured, asked and left out
         said = sentences.sentences(comparison, plain or None)
     except ComparisonError as error:
         said = [] if _one_server(judged) else [f"not compared: {error}"]
-    _report(judged, by, together, comparison, plain, missing or [], out)
-    found = Conclusion(verdicts, said, comparison, quality, unasked, missing or [], together)
+    curves = _curves(judged, by, together)
+    statuses = {name: str(one["status"]) for name, one in plain.items()}
+    whole = Overview(judged, together, curves, statuses, missing or [], sized.read(out / sized.FILE, curves))
+    _report(whole, comparison, plain, out)
+    found = Conclusion(verdicts, said, comparison, quality, unasked, missing or [], together, curves)
     junit.write_junit_of_all(verdicts, _other_cases(found), out / "junit.xml", found.together)
     text = json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n"
     verdict.write_atomically(out / "verdict.json", text.encode("utf-8", "replace"))
     return found
 
 
-def _report(  # noqa: PLR0913, PLR0917 - all that is known of an experiment
-    judged: list[Judged],
-    by: slas.Sla,
-    together: tuple[Replications, ...],
+def _curves(
+    judged: list[Judged], by: slas.Sla, together: tuple[Replications, ...]
+) -> tuple[capacity.Capacity, ...]:
+    """Return what each server carries; nothing where no experiment placed the runs, or loops differ."""
+    try:
+        return capacity.measure(judged, by, decided(together))
+    except (capacity.CapacityError, ComparisonError):
+        return ()
+
+
+def _report(
+    whole: Overview,
     comparison: compare.Comparison | None,
     quality: Mapping[str, Mapping[str, Any]],
-    missing: list[str],
     out: Path,
 ) -> None:
-    """Write an experiment's report; of runs that no experiment placed, at most two, a page side by side."""
+    """Write an experiment's report; of at most two runs that no experiment placed, a page side by side."""
     for name in ("comparison.json", "report.pdf", "report.html"):  # what was said before may not hold
         (out / name).unlink(missing_ok=True)
-    if not all(run.meta.get("experiment") for run, _ in judged):
-        if len(judged) <= report.MAX_RUNS:
-            report.write_report(judged, out)
-        return
-    try:
-        curves = capacity.measure(judged, by, decided(together))
-    except capacity.CapacityError:  # open and closed loops in one folder: each run has its own report
-        return
-    statuses = {name: str(one["status"]) for name, one in quality.items()}
-    whole = Overview(judged, together, curves, statuses, missing)
-    report.write_experiment(whole, comparison, quality or None, out)
+    if whole.capacities:
+        report.write_experiment(whole, comparison, quality or None, out)
+    elif len(whole.judged) <= report.MAX_RUNS and not all(
+        run.meta.get("experiment") for run, _ in whole.judged
+    ):
+        report.write_report(whole.judged, out)
 
 
 def _other_cases(found: Conclusion) -> list[junit.Case]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis import capacity_plan, demand, prices, rundir, verdict
+from analysis import capacity_plan, demand, prices, rundir, sized, verdict
 from analysis.capacity import CapacityError
 from analysis.capacity_plan import CapacityPlan
 from analysis.fleet import Assumptions
@@ -17,7 +17,7 @@ from analysis.replications import decided, replications
 from analysis.sla import Sla
 from tokenswarm import EXIT_USAGE, TokenswarmError, judging, rejudging, resuming, searching
 
-RESULT, REPLICAS, PDF = "capacity.json", "replicas.csv", "capacity.pdf"
+RESULT, REPLICAS, PDF = sized.FILE, "replicas.csv", "capacity.pdf"
 
 Judged = tuple[rundir.Run, verdict.Verdict]
 

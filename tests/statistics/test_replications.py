@@ -167,6 +167,9 @@ def test_status_and_exit_code_are_those_of_the_replications(tmp_path: Path) -> N
     (pool,) = kept["replications"]
     assert [one["block"] for one in pool["runs"]] == [1, 2, 3, 4, 5]
     assert pool["spread"][0].keys() == {"text", "observed", "sd_within", "sd_between", "more_runs"}
+    (level,) = kept["capacities"][0]["levels"]
+    low, high = level["bounds"]["ttft p95"]
+    assert low < level["values"]["ttft p95"] < high, "the first page's whisker"
     assert [one["status"] for one in kept["runs"]] == ["INCONCLUSIVE"] * 5
     again = conclude(tmp_path, paths)
     assert again.to_json() == kept

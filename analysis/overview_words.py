@@ -1,0 +1,86 @@
+"""An experiment's first page in words: why, whether it may be believed, and where it comes from."""
+
+from .compare import Comparison
+from .effects import ONE_PAIR
+from .objective import INCONCLUSIVE, PASS
+from .overview import Overview
+from .replications import Replications
+from .sentences import FIRST, effect_of, ratio
+from .verdict import INVALID
+
+UNSIZED = "not asked: tokenswarm capacity DIR --demand N [--prices FILE], then tokenswarm verdict DIR"
+"""How replicas and their cost come onto the page; N is in requests/s."""
+
+
+def because(overview: Overview) -> str:
+    """Return the first reason of the worst verdict."""
+    worst = next((one for one in overview.together if one.status == overview.status), None)
+    if overview.missing and overview.status == INCONCLUSIVE:
+        return f"not measured: {', '.join(overview.missing)}"
+    if worst is None or overview.status == PASS:
+        return ""
+    return f"{_name(overview, worst)}: {worst.reasons[0]}"
+
+
+def _name(overview: Overview, one: Replications) -> str:
+    if one.level is None or len(overview.levels()) < 2:
+        return one.server
+    return f"{one.server} at {overview.capacities[0].words(one.level)}"
+
+
+def against(comparison: Comparison, candidate: str, level: float) -> str:
+    """Write a candidate's ratio to the baseline at a level, else at the highest that has one."""
+    having = [one for one in comparison.of(candidate) if (e := effect_of(one, FIRST)) and e.ratio]
+    at = next((one for one in having if one.level == level), having[-1] if having else None)
+    effect = effect_of(at, FIRST) if at else None
+    if not (at and effect):
+        return ""
+    alone = " (one pair)" if effect.outcome == ONE_PAIR else ""
+    return f"{ratio(effect)}{alone} at {comparison.named(at.level)}"
+
+
+def believed(overview: Overview) -> str:
+    """Say how much was measured, and which gates of which runs did not hold."""
+    count = len(overview.judged)
+    broken: dict[str, list[str]] = {}
+    for _, verdict in overview.judged:
+        for gate in verdict.gates:
+            if not gate.ok and gate.severity != "note":
+                broken.setdefault(f"{gate.severity}: {gate.name}", []).append(verdict.name)
+    invalid = sum(verdict.status == INVALID for _, verdict in overview.judged)
+    requests = sum(scenario.n for _, verdict in overview.judged for scenario in verdict.scenarios)
+    blocks = {run.meta["experiment"]["block"] for run, _ in overview.judged}
+    each = f" in {len(blocks)} blocks" if len(blocks) > 1 else ""
+    head = f"{count} run{'s' if count > 1 else ''}{each}, {requests:,} requests judged, {invalid} INVALID. "
+    tools = sorted({str(one["tool"]) for run, _ in overview.judged if (one := run.meta.get("imported"))})
+    if tools:
+        head += f"What the instrument was worth is not known: imported from {', '.join(tools)}. "
+    if broken:
+        head += "Gates that did not hold: "
+    elif not tools:
+        head += "All gates of the instrument held."
+    told = [
+        f"{name} ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})" for name, names in broken.items()
+    ]
+    return head + "; ".join(told)
+
+
+def origin(overview: Overview) -> str:
+    """Say where the figures come from, as far as the first run knows."""
+    first = overview.judged[0][0].meta
+    names = sorted({verdict.run for _, verdict in overview.judged})
+    known = {
+        "model": first["target"].get("model"),
+        "server": first["target"].get("server"),
+        "seed": first["load"].get("seed"),
+        "clock": first.get("clock"),
+        "tokenswarm": first.get("tokenswarm"),
+        "system": (first.get("versions") or {}).get("system"),
+    }
+    parts = [
+        f"runs {names[0]} to {names[-1]}" if len(names) > 1 else f"run {names[0]}",
+        f"{first['load'].get('loop')} loop",
+        *(f"{key} {value}" for key, value in known.items() if value is not None),
+        "every figure is in verdict.json, here or in the runs' folders, replicas and cost in capacity.json",
+    ]
+    return "; ".join(parts)
