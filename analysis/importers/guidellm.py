@@ -26,7 +26,10 @@ DEFINITIONS = (
     "What was still running at the end counts as cancelled: it lasted at least so long",
     WHY_FAILED,
 )
-DUE = "Latency runs from when the request was due (targeted_start); the tool's own figures run from the send"
+DUE = (
+    "Latency runs from when the request was due (targeted_start), as its request_scheduled_latency does; its "
+    "request_latency and time_to_first_token run from the send"
+)
 SENT = "Users ask again when they are answered, so a request is due when it is sent"
 
 
