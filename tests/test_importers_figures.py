@@ -24,6 +24,7 @@ FAILED = {
     "guidellm-0.8.1-failed.json": 10,
     "inference-perf-0.7.0-failed": 10,
     "genai-bench-0.0.5-failed.json": 24,
+    "aiperf-0.13.0-failed": 10,
 }
 """Files of servers that answered 503, 429 or broke off, and how many requests were sent."""
 
@@ -180,6 +181,8 @@ def failures_said(name: str) -> int:
         return int(read(name)["benchmarks"][0]["metrics"]["request_totals"]["errored"])
     if name.startswith("genai"):
         return int(read(name)["aggregated_metrics"]["num_error_requests"])
+    if name.startswith("aiperf"):
+        return int(read(f"{name}/profile_export_aiperf.json")["error_request_count"]["avg"])
     return int(read(f"{name}/summary_lifecycle_metrics.json")["failures"]["count"])
 
 
@@ -199,3 +202,17 @@ def test_a_failures_detail_says_what_the_tool_said(tmp_path: Path) -> None:
     details = " | ".join(brought("guidellm-0.8.1-failed.json", tmp_path / "run").requests.detail)
     for words in ("503 Service Unavailable", "429 Too Many Requests", "incomplete chunked read"):
         assert words in details
+
+
+def test_the_load_is_the_one_that_the_tool_was_told(tmp_path: Path) -> None:
+    for name, loop, users, rate in (
+        ("guidellm-0.8.1.json", "open", None, 10),
+        ("guidellm-0.8.1-failed.json", "closed", 2, None),
+        ("inference-perf-0.7.0", "open", None, 8),
+        ("inference-perf-0.7.0-failed", "closed", 2, None),
+        ("aiperf-0.13.0", "closed", 4, None),
+        ("aiperf-0.13.0-failed", "open", None, 10),
+        ("genai-bench-0.0.5-failed.json", "closed", 2, None),
+    ):
+        load = brought(name, tmp_path / name).meta["load"]
+        assert (load["loop"], load.get("users"), load.get("rate_per_s")) == (loop, users, rate), name
