@@ -21,6 +21,7 @@ GOLDEN = Path(__file__).parent / "golden" / "importers"
 PERCENTILES = (50, 90, 95, 99)
 NS_OF_MS = 1e6
 FAILED = {
+    "vllm-0.32-failed.json": 20,
     "guidellm-0.8.1-failed.json": 10,
     "inference-perf-0.7.0-failed": 10,
     "genai-bench-0.0.5-failed.json": 24,
@@ -179,6 +180,8 @@ def failures_said(name: str) -> int:
     """Return how many failures the tool itself prints."""
     if name.startswith("guidellm"):
         return int(read(name)["benchmarks"][0]["metrics"]["request_totals"]["errored"])
+    if name.startswith("vllm"):
+        return int(read(name)["failed"])
     if name.startswith("genai"):
         return int(read(name)["aggregated_metrics"]["num_error_requests"])
     if name.startswith("aiperf"):
