@@ -320,6 +320,19 @@ def test_vegeta_json_and_csv_tell_the_same(tmp_path: Path) -> None:
         assert one.requests[column].tolist() == other.requests[column].tolist()
 
 
+def test_a_whole_answer_fits_into_a_cell_and_a_line(tmp_path: Path) -> None:
+    rows = (GOLDEN / "vegeta-12.csv").read_text().splitlines()
+    cells = rows[0].split(",")
+    long = ",".join([*cells[:6], "QUFB" * 50_000, *cells[7:]])
+    (tmp_path / "long.csv").write_text("\n".join([long, *rows[1:]]))
+    assert len(brought(tmp_path / "long.csv", tmp_path / "csv").requests) == len(rows)
+    lines = (GOLDEN / "vegeta-12.jsonl").read_text().splitlines()
+    (tmp_path / "lines.jsonl").write_text(
+        "\n".join([lines[0].replace('"attack":""', '"attack":"\u2028"'), *lines[1:]])
+    )
+    assert len(brought(tmp_path / "lines.jsonl", tmp_path / "lines").requests) == len(lines)
+
+
 def test_a_comparison_reads_no_quantiles_of_what_is_not_known(tmp_path: Path) -> None:
     run = brought(GOLDEN / FILES["vegeta"], tmp_path / "run")
     where = {"server": "a", "baseline": "a", "level": 5, "block": 1}

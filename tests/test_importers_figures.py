@@ -26,6 +26,7 @@ FAILED = {
     "inference-perf-0.7.0-failed": 10,
     "genai-bench-0.0.5-failed.json": 24,
     "aiperf-0.13.0-failed": 10,
+    "vegeta-12-failed.jsonl": 20,
 }
 """Files of servers that answered 503, 429 or broke off, and how many requests were sent."""
 
@@ -78,9 +79,16 @@ def inference_perf() -> Figures:
     return {ours: {k: found[name][v] * 1e3 for k, v in names.items()} for ours, name in theirs.items()}
 
 
+def vegeta() -> Figures:
+    found = read("vegeta-12-report.json")["latencies"]  # its percentiles are estimates
+    return {"e2e": {name: found[name] / NS_OF_MS for name in ("mean", "min", "max")}}
+
+
 @pytest.mark.parametrize(
     ("name", "figures"),
     [
+        ("vegeta-12.jsonl", vegeta()),
+        ("vegeta-12.csv", vegeta()),
         ("vllm-0.32-detailed.json", vllm()),
         ("aiperf-0.13.0", aiperf()),
         ("genai-bench-0.0.5.json", genai_bench()),
@@ -91,8 +99,9 @@ def test_latencies_are_those_that_the_tool_prints(name: str, figures: Figures, t
     run = brought(name, tmp_path / "run")
     for metric, theirs in figures.items():
         values = ours_ms(run, metric)
-        ours = {"mean": values.mean()} | {f"p{p}": np.percentile(values, p) for p in PERCENTILES}
-        assert ours == pytest.approx(theirs, rel=1e-5), metric
+        ours = {"mean": values.mean(), "min": values.min(), "max": values.max()}
+        ours |= {f"p{p}": np.percentile(values, p) for p in PERCENTILES}
+        assert {name: ours[name] for name in theirs} == pytest.approx(theirs, rel=1e-5), metric
 
 
 def test_guidellms_latencies_are_ours_from_the_send_and_its_scheduled_one_from_when_due(
@@ -182,6 +191,9 @@ def failures_said(name: str) -> int:
         return int(read(name)["benchmarks"][0]["metrics"]["request_totals"]["errored"])
     if name.startswith("vllm"):
         return int(read(name)["failed"])
+    if name.startswith("vegeta"):
+        found = read(name.replace(".jsonl", "-report.json"))
+        return int(found["requests"] - found["status_codes"]["200"])
     if name.startswith("genai"):
         return int(read(name)["aggregated_metrics"]["num_error_requests"])
     if name.startswith("aiperf"):
