@@ -278,6 +278,13 @@ def test_guidellm_itl_is_our_tpot_and_single_gaps_are_not_known(tmp_path: Path) 
     assert result.n == 0
 
 
+def test_what_guidellm_never_sent_is_missed_by_nobody(tmp_path: Path) -> None:
+    never_sent = put("benchmarks", 0, "scheduler_metrics", "requests_made", "incomplete", value=3)
+    plain = brought(GOLDEN / FILES["guidellm"], tmp_path / "plain")
+    run = brought(changed("guidellm", tmp_path, never_sent), tmp_path / "run")
+    assert len(run.requests) == len(plain.requests)
+
+
 def test_genai_bench_has_no_times_so_there_is_no_interval(tmp_path: Path) -> None:
     path = GOLDEN / FILES["genai-bench"]
     worst = max(row["ttft"] or 0 for row in json.loads(path.read_text())["individual_request_metrics"])

@@ -125,6 +125,20 @@ def test_guidellms_latencies_are_ours_from_the_send_and_its_scheduled_one_from_w
             assert np.abs(ranked - found["percentiles"][f"p{p}"] * unit_ms).min() < 1e-3, (theirs, p)
 
 
+def test_guidellms_warm_up_is_left_out_as_in_its_own_figures(tmp_path: Path) -> None:
+    benchmark = read("guidellm-0.8.1-warmup.json")["benchmarks"][0]
+    run = brought("guidellm-0.8.1-warmup.json", tmp_path / "run")
+    said = benchmark["metrics"]["time_to_first_token_ms"]["successful"]
+    made = benchmark["scheduler_metrics"]["requests_made"]["total"]
+    assert (len(run.requests), made > said["count"]) == (
+        benchmark["metrics"]["request_totals"]["total"],
+        True,
+    )
+    assert run.meta["imported"]["warmup_requests_left_out"] == made - len(run.requests)
+    latency = benchmark["metrics"]["request_latency"]["successful"]
+    assert ours_ms(run, "e2e_sent").mean() == pytest.approx(latency["mean"] * 1e3, abs=1e-3)
+
+
 def test_guidellms_itl_is_our_tpot_weighted_by_its_gaps(tmp_path: Path) -> None:
     theirs = read("guidellm-0.8.1.json")["benchmarks"][0]["metrics"]["inter_token_latency_ms"]["successful"]
     run = brought("guidellm-0.8.1.json", tmp_path / "run")
