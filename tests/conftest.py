@@ -1,9 +1,10 @@
 """What holds for all tests, and how they share the machine.
 
 `pytest` alone runs them in a few processes, each of which takes whole files (their fixtures are made once).
-Whoever names a file or a marker (-m), or wants to see what is printed (-s), gets one process. What takes a time
-that neighbours would spoil is marked `alone`: it comes first, and the other processes wait for it. The files that
-let programs wait side by side are one group, and the other end-to-end tests are one: both mostly wait.
+Whoever names a file or a marker (-m), or wants to see what is printed (-s), gets one process. What takes
+times that neighbours would spoil is marked `alone`: it comes first, and the other processes wait for it.
+Files that let programs wait side by side are one group, the other end-to-end tests another: both wait more
+than they work.
 """
 
 import fcntl
@@ -60,7 +61,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Groups(LoadScopeScheduling):
-    """Gives whole groups of tests to the processes, in the order of their first tests."""
+    """Gives whole groups to the processes, in the order of their first tests.
+
+    (Markers of xdist 3.8 for groups, loadgroup, go into node ids; pytest 9.2 does not keep them there.)
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
