@@ -100,7 +100,12 @@ def pytest_runtest_protocol(
 
 
 @pytest.fixture
-def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the reports of runs and experiments: each takes seconds, and tests of their own see them."""
-    for pages in ("write_report", "write_experiment"):
-        monkeypatch.setattr(report, pages, lambda *_: None)
+def no_run_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the reports of single runs: each takes seconds, and tests of their own look at them."""
+    monkeypatch.setattr(report, "write_report", lambda *_: None)
+
+
+@pytest.fixture
+def no_pages(no_run_pages: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - it is both
+    """Leave out the reports of runs and of experiments, likewise."""
+    monkeypatch.setattr(report, "write_experiment", lambda *_: None)

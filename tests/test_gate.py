@@ -100,12 +100,6 @@ def test_who_cannot_be_asked_is_not_judged(tmp_path: Path, servers: Servers, bro
     assert asks.unasked["awq"] == "http://s: refuses"
 
 
-@pytest.fixture
-def no_run_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the reports of single runs: they take seconds, and other tests look at them."""
-    monkeypatch.setattr(report, "write_report", lambda *_: None)
-
-
 @pytest.mark.usefixtures("servers", "no_run_pages")
 def test_an_experiment_is_judged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, {"baseline": {}, "awq": {"ttft_ms": 48.0}}, blocks=1)

@@ -96,14 +96,29 @@ def test_one_server_alone_has_a_page_for_each_level(sweep: list[Judged], tmp_pat
     assert len(PdfReader(written).pages) == 1 + 3
 
 
-@pytest.mark.parametrize(("quality", "pages"), [(None, 1), ({"awq": {"status": "PASS", "reasons": []}}, 3)])
-def test_two_runs_side_by_side_say_all_unless_there_is_quality_to_tell(
-    sweep: list[Judged], tmp_path: Path, quality: dict[str, Any] | None, pages: int
-) -> None:
-    pair = [one for one in sweep if one[0].meta["experiment"]["level"] == 4]
-    written, again = (
-        write_experiment(overview(pair), compare(pair), quality, tmp_path / name) for name in ("one", "other")
-    )
-    assert len(PdfReader(written).pages) == pages
+@pytest.fixture(scope="module")
+def pair(sweep: list[Judged]) -> list[Judged]:
+    return [one for one in sweep if one[0].meta["experiment"]["level"] == 4]
+
+
+@pytest.fixture(scope="module")
+def of_pair(pair: list[Judged], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_experiment(overview(pair), compare(pair), None, tmp_path_factory.mktemp("pair"))
+
+
+def test_two_runs_side_by_side_say_all(of_pair: Path) -> None:
+    assert len(PdfReader(of_pair).pages) == 1
+    assert (of_pair.parent / "comparison.json").exists()
+
+
+def test_unless_there_is_quality_to_tell(pair: list[Judged], tmp_path: Path) -> None:
+    quality = {"awq": {"status": "PASS", "reasons": []}}
+    written = write_experiment(overview(pair), compare(pair), quality, tmp_path)
+    assert len(PdfReader(written).pages) == 3
+    assert (tmp_path / "comparison.json").exists()
+
+
+def test_the_same_runs_give_the_same_bytes(pair: list[Judged], of_pair: Path, tmp_path: Path) -> None:
+    again = write_experiment(overview(pair), compare(pair), None, tmp_path)
     for file in ("report.pdf", "report.html", "comparison.json", "charts/summary.png"):
-        assert (written.parent / file).read_bytes() == (again.parent / file).read_bytes(), file
+        assert (again.parent / file).read_bytes() == (of_pair.parent / file).read_bytes(), file
