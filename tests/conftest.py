@@ -39,6 +39,7 @@ SIDE_BY_SIDE = ("test_front_door.py", "test_locust.py", "test_locust_breaks.py",
 GROUPS = {END_TO_END + file: "side by side" for file in SIDE_BY_SIDE} | {
     END_TO_END + "test_accuracy.py": "alone",
     "tests/test_sim_timing.py": "alone",
+    "tests/test_sim_script.py": "alone",
 }
 DOOR, ROOM = Path(__file__).parent, Path(__file__).parent / "end_to_end"  # folders serve as locks
 held: list[int] = []  # the room's lock, while this process runs a test
