@@ -330,7 +330,7 @@ def test_a_level_too_short_to_decide_is_no_plan(ask: Ask, tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write three blocks of two levels, together too short to decide."""
-    return write_experiment(tmp_path_factory.mktemp("short"), [8, 10], seconds=12, blocks=3, warmup_s=1)
+    return write_experiment(tmp_path_factory.mktemp("short"), [8, 10], seconds=6, blocks=3, warmup_s=1)
 
 
 SEARCHED: dict[str, Any] = {

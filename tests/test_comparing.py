@@ -317,7 +317,9 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_command_says_what_is_worse_and_writes_nothing_unasked(
     ask: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_report, "write_html", lambda *_: None)  # of six runs; other tests look at it
+    monkeypatch.setattr(
+        web_report, "write_html", lambda *_, **__: None
+    )  # of six runs; other tests look at it
     yesterday = day(tmp_path / "yesterday", 45.0, seeds=[1, 2, 3])
     today = day(tmp_path / "today", 90.0, seeds=[1, 2, 3])
     before = sorted(tmp_path.rglob("*"))
@@ -326,7 +328,8 @@ def test_the_command_says_what_is_worse_and_writes_nothing_unasked(
     assert code == 3
     assert "today: FAIL: ttft p95 (2 x) worse, by more than 5 %" in told
     assert sorted(tmp_path.rglob("*")) == before
-    code, told, _ = ask(yesterday, today, "--sla", sla, "--json", "--out", tmp_path / "out")
+    code, told, err = ask(yesterday, today, "--sla", sla, "--json", "--out", tmp_path / "out")
+    assert told, err
     found = json.loads(told)
     assert found == json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert found["weighed"]["today"]["status"] == "FAIL"
