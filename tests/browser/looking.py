@@ -16,10 +16,12 @@ SHOTS = ROOT / "out" / "browser"
 # What a chart writes into its canvas is in no DOM: take note of it, by the chart's title.
 LISTEN = """
 window.written = {};
+window.placed = {}; // text -> how far down, in the chart of TTFT
 const write = CanvasRenderingContext2D.prototype.fillText;
 CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
   const title = this.canvas.closest("figure")?.querySelector("strong").textContent;
   if (title) (window.written[title] ??= new Set()).add(text);
+  if (title?.startsWith("Time to first")) window.placed[text] = place[1];
   return write.call(this, text, ...place);
 };
 """
