@@ -187,4 +187,4 @@ def main(polls: int) -> None:
 if __name__ == "__main__":
     if shutil.which("chromium") is None:
         sys.exit("Debian's package chromium is not here")
-    main(int((sys.argv[1:] or ["400"])[0]))
+    main(int((sys.argv[1:] or ["200"])[0]))
