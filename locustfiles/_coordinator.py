@@ -347,11 +347,12 @@ class _Run:
         self.directory.append_intervals(self.merge.intervals(1 << 62))
         self.directory.write_timeline(self.merge.seconds())
         lost = _meta.lost(self.expected, self.heard_of, self.missing, self.left, self.merge)
+        ended_unix_ns = time.time_ns()  # the pages' and the directory's rates are of the same time
         self.directory.write_meta(
             self._meta()
             | _meta.account(self.merge, max(1, len(self.expected)), lost)
             | {
-                "ended_unix_ns": time.time_ns(),
+                "ended_unix_ns": ended_unix_ns,
                 "server_counts": _meta.server_counts(counted),
                 "interrupted": _meta.interrupted(
                     self.options, self.started_unix_ns, self.spawned_unix_ns, self.stopping_unix_ns
@@ -360,7 +361,7 @@ class _Run:
         )
         self.directory.close()
         self._close_locust_csv()
-        self.ended_unix_ns = time.time_ns()
+        self.ended_unix_ns = ended_unix_ns
         log.info("Results are in %s", self.directory.path)
         return bool(lost)
 

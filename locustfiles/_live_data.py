@@ -40,10 +40,11 @@ def keep_up(live: Live, target: Target) -> None:
 
 
 class Made(NamedTuple):
-    """A table, when it was made, and of which run."""
+    """A table, when it was made, and of which run; one that went on is not the run's last word."""
 
     at_s: float
     run: Any
+    ended: bool
     rows: list[dict[str, Any]]
 
 
@@ -62,9 +63,11 @@ class Answers:
         run, made = self._coordinator.latest, self._table
         if run is None:
             return []
-        if made is None or made.run is not run or time.monotonic() - made.at_s > KEPT_S:
+        ended = bool(run.ended_unix_ns)
+        of_now = made is not None and made.run is run and made.ended == ended
+        if made is None or not of_now or time.monotonic() - made.at_s > KEPT_S:
             rows = run.live.table.rows(run.merge.totals, _elapsed_s(run))
-            made = self._table = Made(time.monotonic(), run, rows)
+            made = self._table = Made(time.monotonic(), run, ended, rows)
         return made.rows
 
     def text(self, span: str) -> str:

@@ -138,7 +138,7 @@ function slaPicker() {
 
 // The parts of the section.
 
-const state = make("p", { className: "state", role: "status" });
+const state = make("p", { className: "state", role: "status", tabIndex: -1 });
 const load = make("p", { className: "help", id: "control-load" });
 const said = make("p", { className: "error", role: "alert" });
 const settings = make("details", { open: true }, make("summary", { textContent: "Settings" }));
@@ -194,6 +194,8 @@ start.addEventListener("submit", async (event) => {
     if (answer.field && wrong(answer.field, answer.message)) (inputs.get(answer.field) ?? inputs.get(FIELD_OF[answer.field])).input.focus();
   }
   await refresh();
+  // the button that had the focus is gone or cannot be pressed: go on from the line that says what became of it
+  if (answer.success !== false) state.focus();
 });
 
 change.addEventListener("submit", async (event) => {

@@ -119,7 +119,7 @@ export class Figure {
           stroke: this.heat ? ink("--ink") : ink(`--line-${(place % 6) + 1}`),
           width: this.heat ? 1.25 : 2,
           dash: DASHES[place % DASHES.length],
-          points: { show: columns[0].length < 3 },
+          points: { show: (plot) => plot.data[0].length < 3 },
           // without a cursor the latest
           value: (plot, value, line, at) => withUnit(at === null ? latest(plot.data[line]) : value, this.spec.unit),
         })),

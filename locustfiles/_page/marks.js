@@ -2,6 +2,7 @@
 
 const LEVELS = 35;
 const TEXT_MAX = 28;
+const ROWS = 4; // of markers' words, one below the other where they would overlap
 
 function within(plot, draw) {
   const { ctx, bbox } = plot;
@@ -59,15 +60,20 @@ export function drawMarks(plot, limits, markers, ink) {
       ctx.textAlign = "right";
       write(ctx, above ? `${text} ↑` : text, box.left + box.width - 4 * ratio, base, ink);
     }
+    const taken = []; // how far to the right each row is
     for (const { unix_s, text } of markers) {
       const x = plot.valToPos(unix_s, "x", true);
       ctx.strokeStyle = ctx.fillStyle = ink("--ink");
       ctx.setLineDash([2 * ratio, 3 * ratio]);
       stroke(ctx, x, box.top, x, box.top + box.height);
       const short = text.length > TEXT_MAX ? `${text.slice(0, TEXT_MAX - 1)}…` : text;
-      const right = x + ctx.measureText(`⚑ ${short}`).width + 8 * ratio > box.left + box.width;
+      const width = ctx.measureText(`⚑ ${short}`).width + 8 * ratio;
+      const right = x + width > box.left + box.width;
+      const from = right ? x - width : x;
+      const free = Array.from({ length: ROWS }, (_, row) => row).find((row) => (taken[row] ?? 0) <= from) ?? 0;
+      taken[free] = from + width;
       ctx.textAlign = right ? "right" : "left";
-      write(ctx, `⚑ ${short}`, x + (right ? -4 : 4) * ratio, box.top + 14 * ratio, ink);
+      write(ctx, `⚑ ${short}`, x + (right ? -4 : 4) * ratio, box.top + 14 * (free + 1) * ratio, ink);
     }
   });
 }

@@ -13,6 +13,18 @@ LOOKS: dict[str, dict[str, Any]] = {
     "phone": {"color_scheme": "light", "viewport": {"width": 360, "height": 780}, "has_touch": True},
 }
 SHOTS = ROOT / "out" / "browser"
+# What a chart writes into its canvas is in no DOM: take note of it, by the chart's title.
+LISTEN = """
+window.written = {};
+window.placed = {}; // text -> how far down, in the chart of TTFT
+const write = CanvasRenderingContext2D.prototype.fillText;
+CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+  const title = this.canvas.closest("figure")?.querySelector("strong").textContent;
+  if (title) (window.written[title] ??= new Set()).add(text);
+  if (title?.startsWith("Time to first")) window.placed[text] = place[1];
+  return write.call(this, text, ...place);
+};
+"""
 
 
 class Tab:
@@ -29,6 +41,7 @@ class Tab:
         page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
         page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
         page.on("response", self._answered)
+        page.add_init_script(LISTEN)
 
     def _printed(self, message: Any) -> None:
         if message.type in {"error", "warning"}:
@@ -42,6 +55,27 @@ class Tab:
         """Load a URL of the server that the tab stays with."""
         self._own = urlsplit(url).netloc
         self.page.goto(url)
+
+    def dress(self, look: str) -> None:
+        """Show the same page in another of LOOKS."""
+        self.look = look
+        self.page.emulate_media(color_scheme=LOOKS[look]["color_scheme"])
+        self.page.set_viewport_size(LOOKS[look]["viewport"])
+
+    def check_looks(self, name: str) -> None:
+        """In every look keep a screenshot, find no serious barrier and nothing too wide; ends in light."""
+        for look in ("dark", "phone", "light"):
+            self.dress(look)
+            self.shoot(name)
+            findings = self.serious_findings()
+            assert not findings, (name, look, findings)
+            self.check_fits()
+
+    def wait_for_writing(self, title: str, text: str) -> None:
+        """Wait until a chart has written a text into its canvas; Playwright's TimeoutError otherwise."""
+        self.page.wait_for_function(
+            "([title, text]) => window.written[title]?.has(text)", arg=[title, text], timeout=15_000
+        )
 
     def check_clean(self) -> None:
         """Nothing went wrong, and nobody else was asked; AssertionError otherwise."""

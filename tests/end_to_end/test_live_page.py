@@ -141,6 +141,9 @@ def _page_says_what_the_run_directory_says(shown: Page, ended: dict[str, Any]) -
     assert ended["run"]["requests"] == len(run.records) > 0
     (row,) = ended["table"]
     assert row["n"] == len(run.records)
+    elapsed_s = (run.meta["ended_unix_ns"] - run.meta["started_unix_ns"]) / 1e9
+    assert ended["run"]["elapsed_s"] == round(elapsed_s, 1)
+    assert row["ok_per_s"] == round(run.outcomes()["ok"] / elapsed_s, 2)  # not of a second ago
     firsts = Histogram()
     firsts.record([one.first_ns for one in run.records if one.first_ns is not None])
     for share, name in ((0.5, "ttft_p50_ms"), (0.95, "ttft_p95_ms"), (0.99, "ttft_p99_ms")):
