@@ -19,7 +19,7 @@ from .reading import LATENCIES, LEVEL_UNITS, Place, metrics, percentile_of, plac
 from .rundir import Run
 from .scopes import judge_whole
 from .sla import POOLED_METRICS, Goodput, Latency, Limit, Sla
-from .statistics import BATCH_TAU, BATCHES, CONFIDENCE, mean_bounds, share_bounds
+from .statistics import BATCHES, CONFIDENCE, LEAST, batch_bounds, share_bounds
 from .verdict import INVALID, OVERSATURATED, SEVERITY, Verdict
 
 Judged = tuple[Run, Verdict]
@@ -249,7 +249,7 @@ def _goodput(
     rate = sum(rates) / len(rates)
     observed = rate * _good_share(results)
     n_eff = sum(result.n_eff or 0.0 for result in results)
-    if n_eff < BATCHES * BATCH_TAU:
+    if n_eff < LEAST:
         return observed, None, None
     worth = [(result.n_eff or 0.0) / result.n for result in results]
     bad = sum((result.bad or 0) * one for result, one in zip(results, worth, strict=True))
@@ -276,7 +276,7 @@ def _rate_bounds(evidences: Sequence[Evidence]) -> tuple[float, float]:
     every = np.concatenate(counts)
     if len(every) < BATCHES:
         return 0.0, math.inf
-    low, high = mean_bounds(every, np.ones(len(every)))
+    low, high = batch_bounds(every)
     return max(0.0, low), high
 
 

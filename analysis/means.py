@@ -1,4 +1,4 @@
-"""Judge a mean by batch means."""
+"""Judge a mean by its standard error, which knows how alike neighbouring requests are."""
 
 import math
 
@@ -6,38 +6,38 @@ import numpy as np
 
 from .evidence import Evidence
 from .more import more
-from .objective import FAIL, INCONCLUSIVE, NEEDED, PASS, UNTIMED, ObjectiveResult
+from .objective import FAIL, INCONCLUSIVE, PASS, UNTIMED, ObjectiveResult
 from .samples import Gaps, Sample, refusal
 from .several import reach
 from .sla import POOLED_METRICS, Latency, Limit
-from .statistics import BATCHES, autocorrelation_time, mean_bounds
+from .statistics import LEAST, freedom, mean_of
 
 
 def judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
-    """Judge a mean by batch means; failed requests have none, so one of them forbids a PASS."""
+    """Judge a mean by bounds on it; failed requests have none, so one of them forbids a PASS."""
     limit = objective.limit
     total, count, failed, undecided = _mean_terms(evidence, limit)
     limit_ms = limit.limit_ns / 1e6
     n = int(count.sum())
-    mean = float(total.sum() / n) / 1e6 if n else None
-    independent = len(total) / autocorrelation_time(total / np.maximum(count, 1)) if n else 0.0
-    low = high = None
-    if not n:
+    found = mean_of(total, count) if n else None
+    mean, independent = (found.value / 1e6, found.independent) if found else (None, 0.0)
+    low = high = factor = None
+    if not found or mean is None:
         status, reason = INCONCLUSIVE, "no data"
     elif not evidence.timed:
-        status, reason, independent = INCONCLUSIVE, UNTIMED, math.inf
-    elif independent < NEEDED:
-        status, reason = INCONCLUSIVE, refusal(independent, "requests", NEEDED)
+        status, reason = INCONCLUSIVE, UNTIMED
+    elif independent < LEAST:
+        status, reason, factor = INCONCLUSIVE, refusal(independent, "requests", LEAST), LEAST / independent
     else:
-        low, high = (bound / 1e6 for bound in mean_bounds(total, count))
-        middle = (low + high) / 2
-        low = middle - (middle - low) * reach(BATCHES - 1, evidence.tests)
+        low, high = (bound / 1e6 for bound in found.bounds())
+        low = mean - (mean - low) * reach(freedom(independent), evidence.tests)
+        factor = _growth(mean, (low, high), limit_ms)
         status = PASS if high < limit_ms else FAIL if low >= limit_ms else INCONCLUSIVE
         reason = f"mean between {low:.4g} and {high:.4g} ms"
         if status == PASS and failed + undecided:
             status = INCONCLUSIVE
             reason = f"{failed + undecided:,} requests have no value, so there is no mean: use a percentile"
-    factor = NEEDED / independent if n else None
+            factor = None
     missing = more(evidence, factor if status == INCONCLUSIVE else None)
     reason += missing.words
     observed = math.inf if failed and n else mean
@@ -62,6 +62,13 @@ def judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
         more_requests=missing.requests,
         more_minutes=missing.minutes,
     )
+
+
+def _growth(mean: float, bounds: tuple[float, float], limit: float) -> float | None:
+    """Return by what factor the run must grow until the bound next to the limit is on its side of it."""
+    distance = abs(limit - mean)
+    near = bounds[1] - mean if mean < limit else mean - bounds[0]
+    return (near / distance) ** 2 if distance else None
 
 
 def _mean_terms(evidence: Evidence, limit: Limit) -> tuple[np.ndarray, np.ndarray, int, int]:

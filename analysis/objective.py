@@ -21,7 +21,7 @@ from .statistics import (
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 
 NEEDED = BATCHES * BATCH_TAU
-"""Independent values for batch means to be far enough apart."""
+"""Independent bins for batch means to be far enough apart."""
 
 UNTIMED = "no valid interval: the file has no times, so how alike neighbouring requests are is not known"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .objective import ObjectiveResult
 from .pooling import MIN_RUNS
 from .sla import POOLED_METRICS, Latency, Objective
-from .statistics import BATCH_TAU, BATCHES, CONFIDENCE, MEAN_UPPER, batch_means_error, small_sample_factor
+from .statistics import CONFIDENCE, LEAST, MEAN_UPPER, mean_error, small_sample_factor
 
 POWER = 0.8
 
@@ -73,8 +73,9 @@ def need(objective: Objective, supposed: Supposed, earlier: Earlier | None) -> N
     if earlier and earlier.result.n_eff:
         worth = earlier.result.n_eff / earlier.requests
     pooled_gaps = isinstance(objective, Latency) and objective.limit.metric in POOLED_METRICS
-    least = 0 if pooled_gaps else BATCHES * BATCH_TAU
-    requests = math.ceil(max(independent, least) / worth)
+    # That it must tell what they are worth costs a run about 20 of its independent requests.
+    price = 0 if pooled_gaps or (earlier and earlier.result.n_eff) else LEAST
+    requests = math.ceil((independent + price) / worth)
     return Need(
         text=objective.text,
         independent=independent,
@@ -97,7 +98,7 @@ def _for_mean(earlier: Earlier | None) -> tuple[int | None, str]:
     from scipy.special import ndtri  # noqa: PLC0415 - costs 0.1 s that only a judge needs
 
     found = earlier.result if earlier else None
-    error = batch_means_error(found.bound_low, found.bound_high) if found else None
+    error = mean_error(found.bound_low, found.bound_high, found.n_eff) if found else None
     if not found or error is None or found.n_eff is None or found.observed_ok_only is None:
         return None, "how values scatter is told by an earlier run that has an interval (--like)"
     distance = abs(found.limit - found.observed_ok_only)

@@ -9,14 +9,19 @@ import numpy as np
 
 from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult, lasting, lasts_h, percent, untimed
 from .statistics import (
+    BATCHES,
     CONFIDENCE,
+    MEAN_UPPER,
+    RUNS_UPPER,
     batch_means_error,
     cluster_effect,
+    freedom,
+    mean_error,
     runs_bounds,
     samples_needed,
     share_bounds,
     small_sample_factor,
-    sum_bounds,
+    t_bounds,
 )
 
 MIN_RUNS = 5
@@ -176,7 +181,7 @@ def _values(
     if len(values) < len(seen):
         return replace(merged, status=INCONCLUSIVE, reason="not every run has a value"), spread
     errors = [
-        _rate_error(one) if is_rate else batch_means_error(one.bound_low, one.bound_high) for one in seen
+        _rate_error(one) if is_rate else mean_error(one.bound_low, one.bound_high, one.n_eff) for one in seen
     ]
     known = [error for error in errors if error is not None]
     if len(known) == len(seen):
@@ -185,7 +190,10 @@ def _values(
         reason = f"{len(seen) - len(known)} of the runs have no interval of their own"
         more = replace(spread, more_runs=MIN_RUNS - len(seen))
         return replace(merged, status=INCONCLUSIVE, reason=reason), more
-    low, high = runs_bounds(values) if len(seen) >= MIN_RUNS else sum_bounds(values, known)
+    if len(seen) >= MIN_RUNS:
+        low, high = runs_bounds(values)
+    else:
+        low, high = _few_bounds(values, known, None if is_rate else merged.n_eff)
     limit, middle = merged.limit, mean(values)
     perhaps = mean(_undecided_per_s(one) for one in seen) if is_rate else 0.0
     factor = None
@@ -202,6 +210,16 @@ def _values(
     found = replace(merged, status=status, reason=reason, bound_low=low, bound_high=high)
     more_runs = _more(factor, len(seen)) if status == INCONCLUSIVE else None
     return found, replace(spread, more_runs=more_runs)
+
+
+def _few_bounds(
+    values: Sequence[float], errors: Sequence[float], independent: float | None
+) -> tuple[float, float]:
+    """Return bounds on the mean of runs that differ by their own errors only; rates have no `independent`."""
+    error = math.sqrt(sum(one**2 for one in errors)) / len(errors)
+    if independent is None:
+        return t_bounds(mean(values), error, BATCHES - 1, RUNS_UPPER)
+    return t_bounds(mean(values), error, freedom(independent), MEAN_UPPER)
 
 
 def _undecided_per_s(rate: ObjectiveResult) -> float:

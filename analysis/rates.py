@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .several import reach
-from .statistics import BATCHES, FloatArray, autocorrelation_time, mean_bounds
+from .statistics import BATCHES, FloatArray, autocorrelation_time, batch_bounds
 
 BIN_S = 0.5
 """The least width of a bin, so that a window has bounds from 50 s on.
@@ -63,7 +63,7 @@ class Served:
 
     @property
     def _half_per_s(self) -> float:
-        low, high = mean_bounds(self.per_bin, np.full(len(self.per_bin), self.width_s))
+        low, high = batch_bounds(self.per_bin / self.width_s)
         return (high - low) / 2
 
 

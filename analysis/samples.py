@@ -17,12 +17,12 @@ from .histogram import Histogram, Interval, bin_low
 from .intervals import IntArray, IntervalLog, as_log
 from .sla import Limit
 from .statistics import (
-    BATCH_TAU,
-    BATCHES,
+    LEAST,
     MIN_CLUSTERS,
     FloatArray,
     autocorrelation_time,
     cluster_effect,
+    freedom,
     small_sample_factor,
 )
 
@@ -165,9 +165,9 @@ def share_tally(bad: BoolArray, possible: BoolArray, own: Sequence[FloatArray], 
         n=n,
         bad=certain,
         undecided=int(possible.sum()) - certain,
-        n_eff=independent * small_sample_factor(independent / BATCH_TAU - 1),
+        n_eff=independent * small_sample_factor(freedom(independent)),
         independent=independent,
-        needed=BATCHES * BATCH_TAU,
+        needed=LEAST,
         unit="requests",
     )
 

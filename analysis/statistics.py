@@ -12,7 +12,7 @@ at p95 it covers within 2 points as often as n_eff did, with intervals 7 to 10 %
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,28 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 CONFIDENCE = 0.95
-MEAN_UPPER = 0.975
-"""Of the upper bound on a mean: latencies scatter further up than down, and a run that was lucky also looks
-calmer than it is. Student's t at 95 % would cover 86 to 93 % of such queues' means (tests/statistics)."""
+MEAN_UPPER = 0.99
+"""Of the upper bound on a run's mean: latencies scatter further up than down, and a run that was lucky also
+looks calmer than it is. Student's t at 97.5 % would cover 87 to 95 % of such queues' means, at 95 % fewer
+(tests/statistics)."""
+
+RUNS_UPPER = 0.975
+"""The same of a mean over runs, and of batch means: averages scatter less far up."""
+
+BATCH_TAU = 10
+"""An estimated variance has a degree of freedom for each batch of 10 autocorrelation times but one."""
+
+LEAST = 2 * BATCH_TAU
+"""An interval is given from so many independent values on: two batches, one degree of freedom.
+
+No more, because how many there are is estimated, too, and best where a run was lucky: with a least of 100,
+of M/M/1 queues whose runs are worth 100, those that looked good enough had upper bounds that covered 88 to
+95 %, and where few did, far fewer (tests/statistics). The degrees of freedom do what a least was to do: an
+interval from 20 values says next to nothing, and one from 100 is as wide as from 80 whose worth is known.
+"""
 
 BATCHES = 10
-BATCH_TAU = 10
-"""An interval is given for a run of at least 10 batches, each as long as 10 autocorrelation times."""
+"""Batch means are taken of so many batches; each must be as long as 10 autocorrelation times."""
 
 MIN_CLUSTERS = 10
 """An interval for pooled gaps needs at least this many independent clusters of one second."""
@@ -128,14 +143,19 @@ def cluster_effect(bad: NDArray[Any], size: NDArray[Any], *, independent: bool =
     return ClusterEffect(max(1.0, variance / (total * share * (1 - share))), clusters / tau)
 
 
-def small_sample_factor(freedom: float) -> float:
+def small_sample_factor(degrees: float) -> float:
     """Return by what n_eff shrinks since its variance was estimated with so many degrees of freedom.
 
     (z / t)^2 of the 95 % quantiles, after Korn and Graubard 1998.
     """
     from scipy.special import ndtri, stdtrit  # noqa: PLC0415 - as above
 
-    return float((ndtri(CONFIDENCE) / stdtrit(max(freedom, 1.0), CONFIDENCE)) ** 2)
+    return float((ndtri(CONFIDENCE) / stdtrit(max(degrees, 1.0), CONFIDENCE)) ** 2)
+
+
+def freedom(independent: float) -> float:
+    """Return the degrees of freedom of a variance that was estimated from so many independent values."""
+    return max(1.0, independent / BATCH_TAU - 1)
 
 
 def samples_needed(share: float, allowed: float) -> float | None:
@@ -162,44 +182,68 @@ def samples_needed(share: float, allowed: float) -> float | None:
     return math.ceil(high)
 
 
-def mean_bounds(total: NDArray[Any], count: NDArray[Any]) -> tuple[float, float]:
-    """Return one-sided bounds on sum(total) / sum(count), by 10 batch means in due order.
+class Mean(NamedTuple):
+    """A run's mean, its standard error, and how many independent values it is worth."""
 
-    Student's t on the batches' ratios, centred on the ratio of the whole (batch means: Law and Kelton,
-    "Simulation Modeling and Analysis", 9.5.3). The caller sees to it that batches are long enough.
+    value: float
+    error: float
+    independent: float
+
+    def bounds(self) -> tuple[float, float]:
+        """Return one-sided bounds by Student's t; there should be LEAST independent values."""
+        return t_bounds(self.value, self.error, freedom(self.independent), MEAN_UPPER)
+
+
+def mean_of(total: NDArray[Any], count: NDArray[Any]) -> Mean:
+    """Return what sum(total) / sum(count) is worth, from terms in due order; all counts above 0.
+
+    Linearised variance of the ratio (Kish 1965, chapter 5), times the autocorrelation time of its terms.
     """
-    totals = np.array([part.sum() for part in np.array_split(np.asarray(total, float), BATCHES)])
-    counts = np.array([part.sum() for part in np.array_split(np.asarray(count, float), BATCHES)])
-    mean = float(totals.sum() / counts.sum())
-    residual = (totals - mean * counts) / counts.mean()
-    error = math.sqrt(float(residual @ residual) / (BATCHES - 1) / BATCHES)
-    return _t_bounds(mean, error, BATCHES - 1)
+    total, count = np.asarray(total, dtype=np.float64), np.asarray(count, dtype=np.float64)
+    value = float(total.sum() / count.sum())
+    residual = total - value * count
+    tau = autocorrelation_time(residual)
+    error = math.sqrt(float(residual @ residual) * tau) / float(count.sum())
+    return Mean(value, error, len(total) / tau)
 
 
-def batch_means_error(lower: float | None, upper: float | None) -> float | None:
-    """Return the standard error behind the bounds of `mean_bounds`; None where there are none."""
-    if lower is None or upper is None:
+def mean_error(lower: float | None, upper: float | None, independent: float | None) -> float | None:
+    """Return the standard error behind the bounds of a `Mean`; None where there are none."""
+    if lower is None or upper is None or independent is None:
         return None
-    below, above = _t_bounds(0.0, 1.0, BATCHES - 1)
+    below, above = t_bounds(0.0, 1.0, freedom(independent), MEAN_UPPER)
+    return (upper - lower) / (above - below)
+
+
+def batch_bounds(values: NDArray[Any]) -> tuple[float, float]:
+    """Return one-sided bounds on the mean of values in order, by 10 batch means.
+
+    Student's t on the batches' means, centred on that of the whole (Law and Kelton, "Simulation Modeling and
+    Analysis", 9.5.3). The caller sees to it that batches are long enough.
+    """
+    mean = float(np.mean(values))
+    residual = np.array([part.mean() for part in np.array_split(np.asarray(values, float), BATCHES)]) - mean
+    error = math.sqrt(float(residual @ residual) / (BATCHES - 1) / BATCHES)
+    return t_bounds(mean, error, BATCHES - 1, RUNS_UPPER)
+
+
+def batch_means_error(lower: float, upper: float) -> float:
+    """Return the standard error behind the bounds of `batch_bounds`."""
+    below, above = t_bounds(0.0, 1.0, BATCHES - 1, RUNS_UPPER)
     return (upper - lower) / (above - below)
 
 
 def runs_bounds(values: Sequence[float]) -> tuple[float, float]:
     """Return one-sided bounds on the mean of independent runs' values, by Student's t."""
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return _t_bounds(mean, error, len(values) - 1)
+    return t_bounds(mean, error, len(values) - 1, RUNS_UPPER)
 
 
-def sum_bounds(values: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
-    """Return the same where runs do not differ beyond their own errors, each by batch means of its own."""
-    error = math.sqrt(sum(one**2 for one in errors)) / len(errors)
-    return _t_bounds(float(np.mean(values)), error, BATCHES - 1)
-
-
-def _t_bounds(mean: float, error: float, freedom: int) -> tuple[float, float]:
+def t_bounds(mean: float, error: float, degrees: float, upper: float) -> tuple[float, float]:
+    """Return Student's t bounds, the lower one at 95 %, the other at the level `upper`."""
     from scipy.special import stdtrit  # noqa: PLC0415 - as above
 
-    below, above = (float(stdtrit(freedom, level)) for level in (CONFIDENCE, MEAN_UPPER))
+    below, above = (float(stdtrit(degrees, level)) for level in (CONFIDENCE, upper))
     return mean - below * error, mean + above * error
 
 

@@ -96,8 +96,9 @@ def test_blocks_are_pooled_and_their_differences_widen_the_interval(tmp_path: Pa
     narrow = (level.goodput_high_per_s or 0) - (level.goodput_low_per_s or 0)
     assert wide > 5 * narrow
     statuses = {verdict.status for _, verdict in judged}
-    assert statuses == {PASS, INCONCLUSIVE}, "one channel makes neighbours too alike to decide"
-    assert other.levels[0].status == INCONCLUSIVE, "the worst of its runs"
+    assert Queue(channels=1).late_share(10, 100) > 0.05  # which the SLA allows
+    assert statuses == {PASS, FAIL}
+    assert other.levels[0].status == FAIL, "the worst of its runs"
 
 
 def test_percentiles_are_of_all_values_together(tmp_path: Path) -> None:

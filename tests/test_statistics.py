@@ -14,7 +14,7 @@ from analysis.sla import Limit
 from analysis.statistics import (
     autocorrelation_time,
     cluster_effect,
-    mean_bounds,
+    mean_of,
     samples_needed,
     share_bounds,
     small_sample_factor,
@@ -201,7 +201,7 @@ def test_bounds_on_a_mean_cover_the_truth() -> None:
     rng = np.random.default_rng(13)
 
     def draw() -> tuple[float, float]:
-        return mean_bounds(np.exp(ar1(2000, 0.5, rng)), np.ones(2000))
+        return mean_of(np.exp(ar1(2000, 0.5, rng)), np.ones(2000)).bounds()
 
     below, above, _ = coverage([draw() for _ in range(400)], float(np.exp(0.5)))
     print(f"\nmean: upper {below:.3f} lower {above:.3f} (nominal 0.95)")
@@ -211,9 +211,12 @@ def test_bounds_on_a_mean_cover_the_truth() -> None:
 
 def test_a_mean_of_pooled_values_weighs_by_count() -> None:
     total, count = np.array([10.0, 300.0] * 50), np.array([1.0, 10.0] * 50)
-    lower, upper = mean_bounds(total, count)
-    assert lower <= 310 / 11 <= upper
-    assert upper - lower < 1e-9
+    found = mean_of(total, count)
+    assert found.value == pytest.approx(310 / 11)
+    lower, upper = found.bounds()
+    assert lower < 310 / 11 < upper
+    alike = mean_of(10 * count, count)  # each term has the mean of the whole, whatever it weighs
+    assert (alike.value, alike.error) == (10.0, 0.0)
 
 
 SECONDS = np.arange(60)

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from analysis.coarse import Worth
-from analysis.objective import NEEDED
 from analysis.statistics import (
+    LEAST,
     FloatArray,
     autocorrelation_time,
     cluster_effect,
-    mean_bounds,
+    mean_of,
     small_sample_factor,
 )
 
@@ -65,8 +65,8 @@ class History:
 
     def mean_bounds_ms(self) -> tuple[float, float] | None:
         """Return one-sided 95 % bounds on the mean time, None where there are too few seconds."""
-        independent = self.worth().n
-        return mean_bounds(self.times_ms, self.requests) if independent and independent >= NEEDED else None
+        mean = mean_of(self.times_ms, self.requests)
+        return mean.bounds() if mean.independent >= LEAST else None
 
 
 def read(path: Path, wanted: Callable[[str, str], bool], n: int) -> History | str:

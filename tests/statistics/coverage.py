@@ -13,7 +13,7 @@ from analysis.objective import ObjectiveResult
 from analysis.pooling import pooled
 from analysis.samples import Tally, gap_tally, pooled_gaps, share_tally
 from analysis.sla import Limit
-from analysis.statistics import BATCH_TAU, BATCHES, autocorrelation_time, mean_bounds, share_bounds
+from analysis.statistics import LEAST, mean_of, share_bounds
 from tests.statistics.results import averaged, counted
 
 FloatArray = NDArray[np.float64]
@@ -73,10 +73,9 @@ def of_tally(tally: Tally, allowed: float) -> ObjectiveResult:
 
 def of_mean(values: FloatArray) -> ObjectiveResult:
     """Judge a run by its mean."""
-    independent = len(values) / autocorrelation_time(values)
-    enough = independent >= BATCHES * BATCH_TAU
-    bounds = mean_bounds(values, np.ones(len(values))) if enough else (None, None)
-    return averaged(float(values.mean()), n=len(values), n_eff=independent, bounds=bounds)
+    mean = mean_of(values, np.ones(len(values)))
+    bounds = mean.bounds() if mean.independent >= LEAST else (None, None)
+    return averaged(mean.value, n=len(values), n_eff=mean.independent, bounds=bounds)
 
 
 def bounds_of(result: ObjectiveResult) -> Bounds:

@@ -16,7 +16,7 @@ from analysis.planning import (
     power,
 )
 from analysis.sla import parse_objective
-from analysis.statistics import share_bounds, small_sample_factor
+from analysis.statistics import freedom, share_bounds, small_sample_factor
 from tests.statistics.results import averaged, counted
 
 SUPPOSED = Supposed(rate_per_s=20, run_s=60, part=0.5, tau=10)
@@ -66,11 +66,13 @@ def test_dependence_costs_requests_and_rate_saves_minutes() -> None:
     assert alike.requests == 2 * one.requests
 
 
-def test_an_interval_needs_a_hundred_independent_requests_whatever_decides() -> None:
-    found = need(parse_objective("ttft p50 < 100 ms"), SUPPOSED, None)
+@pytest.mark.parametrize("percentile", [50, 95, 99])
+def test_what_is_planned_pays_for_the_estimate_of_what_requests_are_worth(percentile: int) -> None:
+    found = need(parse_objective(f"ttft p{percentile} < 100 ms"), SUPPOSED, None)
     assert found.independent is not None
-    assert found.independent < 100
-    assert found.requests == 1000
+    assert found.requests is not None
+    worth = found.requests / SUPPOSED.tau
+    assert worth * small_sample_factor(freedom(worth)) == pytest.approx(found.independent, abs=3)
 
 
 @pytest.mark.parametrize("tau", [1.0, 10.0, 100.0])

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from analysis.objective import UNTIMED, WORTH_UNKNOWN, ObjectiveResult
 from analysis.pooling import MIN_RUNS, pooled, worth
-from analysis.statistics import runs_bounds, share_bounds, small_sample_factor
+from analysis.statistics import (
+    MEAN_UPPER,
+    freedom,
+    mean_error,
+    runs_bounds,
+    share_bounds,
+    small_sample_factor,
+    t_bounds,
+)
 from tests.statistics.results import averaged, counted
 
 
@@ -141,7 +149,10 @@ def test_few_means_take_their_own_errors_together() -> None:
     found, _ = pooled([averaged(value, bounds=(value - 3, value + 3)) for value in (90.0, 92.0)])
     assert found.bound_low is not None
     assert found.bound_high is not None
-    assert found.bound_high - found.bound_low == pytest.approx(6 / math.sqrt(2))
+    one, half = mean_error(-3, 3, 1000) or 0.0, 1 / math.sqrt(2)
+    low, high = t_bounds(91.0, one * half, freedom(2000), MEAN_UPPER)
+    assert (found.bound_low, found.bound_high) == pytest.approx((low, high))
+    assert high - low == pytest.approx(6 * half, rel=0.01)
     refused, spread = pooled([averaged(90.0, bounds=(87.0, 93.0)), averaged(90.0)])
     assert (refused.status, spread.more_runs) == ("INCONCLUSIVE", MIN_RUNS - 2)
 
