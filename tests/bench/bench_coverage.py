@@ -5,8 +5,8 @@
 The built-in simulator under `locustfiles/arrivals.py`, runs that differ in nothing but their seed. Each is a
 Locust of its own and not a window of one long run: a run is what gets bounds, and windows would share their
 start and the requests in flight at their edges. The truth is the percentile of all runs together, its error
-that of a run divided by the root of their number. A run that its gates call INVALID does not count; what it
-would have said is printed beside. Then runs are compared with each other, as two servers that do not
+that of a run divided by the root of their number. Runs that their gates call INVALID do not count; what all
+would say with them is printed beside. Then runs are compared with each other, as two servers that do not
 differ. A directory keeps the runs, and what it has already is not measured again.
 """
 
@@ -31,7 +31,7 @@ from analysis.pooling import pooled
 from analysis.reading import Reading, percentile_of
 from analysis.rundir import Run, load
 from analysis.samples import rank_quantile
-from analysis.sla import Sla, parse_objective
+from analysis.sla import Sla, default, parse_objective
 from analysis.verdict import INVALID, judge
 from tests.end_to_end.locusts import ROOT, command, started
 from tests.sim_server import running_sim
@@ -57,10 +57,20 @@ def main(runs: int, seconds: int, side_by_side: int, folder: Path) -> None:
             done.result()
     measured = [load(path.parent) for path in sorted(folder.glob("*/run.json"))]
     print(f"{len(measured)} runs of {seconds} s, {RATE} arrivals/s, {side_by_side} side by side")
-    evidences = [Evidence(run) for run in measured]
+    believed = [run for run in measured if judge(run, default()).status != INVALID]
+    show("runs that are believed", believed)
+    if len(believed) < len(measured):
+        show("all runs, INVALID ones too, whose instrument was late", measured)
+
+
+def show(what: str, runs: Sequence[Run]) -> None:
+    print(f"{what}: {len(runs)}")
+    if len(runs) < 2 * PAIRS:
+        return
+    evidences = [Evidence(run) for run in runs]
     truths = [*(percentile(evidences, name) for name in PERCENTILES), *(mean(evidences, n) for n in MEANS)]
-    show_coverage(measured, truths)
-    show_comparisons(measured, evidences)
+    show_coverage(runs, truths)
+    show_comparisons(runs, evidences)
 
 
 def measure(numbers: Sequence[int], seconds: int, folder: Path) -> None:
@@ -104,19 +114,19 @@ def mean(evidences: Sequence[Evidence], name: str) -> Truth:
 def show_coverage(runs: Sequence[Run], truths: Sequence[Truth]) -> None:
     sla = Sla("the truth", tuple(parse_objective(truth.objective) for truth in truths))
     verdicts = [judge(run, sla) for run in runs]
-    print(f"verdicts where the limit is the truth: {dict(Counter(one.status for one in verdicts))}")
+    print(f"  verdicts where the limit is the truth: {dict(Counter(one.status for one in verdicts))}")
     for number, truth in enumerate(truths):
-        print(f"  {truth.objective}")
-        of_all = [one.objectives[number] for one in verdicts]
-        believed = [one.objectives[number] for one in verdicts if one.status != INVALID]
-        show("runs that are believed", truth, believed)
-        if len(believed) < len(of_all):
-            show("INVALID ones among them", truth, of_all)
+        alone = [one.objectives[number] for one in verdicts]
+        upper, lower, given = held(truth, alone)
+        worth = float(np.median([one.n_eff or 0.0 for one in alone]))
+        print(f"  {truth.objective}: given {given} of {len(alone)}, median worth {worth:,.0f}")
+        if given:
+            print(f"    upper bound holds in {counted(round(upper * given), given)}")
+            print(f"    lower bound holds in {counted(round(lower * given), given)}")
         rng = np.random.default_rng(number)
-        drawn = [rng.choice(len(of_all), TOGETHER, replace=False) for _ in range(DRAWS)]
-        found = [pooled([of_all[i] for i in group])[0] for group in drawn]
-        upper, lower, _ = held(truth, found)
-        print(f"    {TOGETHER} of all together, drawn again and again: upper {upper:.1%} lower {lower:.1%}")
+        drawn = [rng.choice(len(alone), TOGETHER, replace=False) for _ in range(DRAWS)]
+        upper, lower, _ = held(truth, [pooled([alone[i] for i in group])[0] for group in drawn])
+        print(f"    {TOGETHER} of them together, drawn again and again: upper {upper:.1%} lower {lower:.1%}")
 
 
 def held(truth: Truth, found: Sequence[ObjectiveResult]) -> tuple[float, float, int]:
@@ -128,15 +138,6 @@ def held(truth: Truth, found: Sequence[ObjectiveResult]) -> tuple[float, float, 
     return upper, sum(low <= truth.value for low, _ in given) / count, len(given)
 
 
-def show(what: str, truth: Truth, found: Sequence[ObjectiveResult]) -> None:
-    upper, lower, given = held(truth, found)
-    worth = float(np.median([one.n_eff or 0.0 for one in found])) if found else 0.0
-    print(f"    {what}: given {given} of {len(found)}, median worth {worth:,.0f}")
-    if given:
-        print(f"      upper bound holds in {counted(round(upper * given), given)}")
-        print(f"      lower bound holds in {counted(round(lower * given), given)}")
-
-
 def counted(hits: int, of: int) -> str:
     """Write a share with its exact two-sided 95 % interval."""
     low, high = binomtest(hits, of).proportion_ci()
@@ -146,8 +147,6 @@ def counted(hits: int, of: int) -> str:
 def show_comparisons(runs: Sequence[Run], evidences: Sequence[Evidence]) -> None:
     """Compare runs as if they were two servers', and count what is called better or worse."""
     readings = [reading(str(run.path), one) for run, one in zip(runs, evidences, strict=True)]
-    if len(readings) < 2 * PAIRS:
-        return
     apart = [readings[at : at + 2 * PAIRS] for at in range(0, len(readings) - 2 * PAIRS + 1, 2 * PAIRS)]
     rng = np.random.default_rng(1)
     drawn = [[readings[i] for i in rng.permutation(len(readings))[: 2 * PAIRS]] for _ in range(DRAWS)]
