@@ -278,6 +278,13 @@ def test_guidellm_itl_is_our_tpot_and_single_gaps_are_not_known(tmp_path: Path) 
     assert result.n == 0
 
 
+def test_what_guidellm_never_sent_is_missed_by_nobody(tmp_path: Path) -> None:
+    never_sent = put("benchmarks", 0, "scheduler_metrics", "requests_made", "incomplete", value=3)
+    plain = brought(GOLDEN / FILES["guidellm"], tmp_path / "plain")
+    run = brought(changed("guidellm", tmp_path, never_sent), tmp_path / "run")
+    assert len(run.requests) == len(plain.requests)
+
+
 def test_genai_bench_has_no_times_so_there_is_no_interval(tmp_path: Path) -> None:
     path = GOLDEN / FILES["genai-bench"]
     worst = max(row["ttft"] or 0 for row in json.loads(path.read_text())["individual_request_metrics"])
@@ -318,6 +325,19 @@ def test_vegeta_json_and_csv_tell_the_same(tmp_path: Path) -> None:
     other = brought(GOLDEN / "vegeta-12.csv", tmp_path / "csv")
     for column in ("due_unix_ns", "end_ns", "outcome"):
         assert one.requests[column].tolist() == other.requests[column].tolist()
+
+
+def test_a_whole_answer_fits_into_a_cell_and_a_line(tmp_path: Path) -> None:
+    rows = (GOLDEN / "vegeta-12.csv").read_text().splitlines()
+    cells = rows[0].split(",")
+    long = ",".join([*cells[:6], "QUFB" * 50_000, *cells[7:]])
+    (tmp_path / "long.csv").write_text("\n".join([long, *rows[1:]]))
+    assert len(brought(tmp_path / "long.csv", tmp_path / "csv").requests) == len(rows)
+    lines = (GOLDEN / "vegeta-12.jsonl").read_text().splitlines()
+    (tmp_path / "lines.jsonl").write_text(
+        "\n".join([lines[0].replace('"attack":""', '"attack":"\u2028"'), *lines[1:]])
+    )
+    assert len(brought(tmp_path / "lines.jsonl", tmp_path / "lines").requests) == len(lines)
 
 
 def test_a_comparison_reads_no_quantiles_of_what_is_not_known(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_loops_of_two_kinds_are_no_experiment(tmp_path: Path) -> None:
     assert len(json.loads((out / "plan.json").read_text())["runs"]) == 1
 
 
-@pytest.mark.parametrize("name", ["../x/y", "/x/y", "..", ".hidden", "a b", "a\n"])
+@pytest.mark.parametrize("name", ["", "../x/y", "/x/y", "..", ".hidden", "a b", "a\n"])
 def test_a_servers_name_names_no_other_place(name: str, tmp_path: Path) -> None:
     message = refused("import", DETAILED, "--out", tmp_path / "out", "--server", name)
     assert f"--server: found {name!r}, expected a name of" in message

@@ -53,6 +53,6 @@ def bring(path: Path, out: Path, **asked: Any) -> None:
     server, level, block = (asked.pop(name) for name in ("server", "level", "block"))
     if server is None and (level or block):
         raise click.UsageError("--level and --block are of an experiment's run: give --server, too")
-    place = {"server": server, "level": level, "block": block} if server else None
+    place = {"server": server, "level": level, "block": block} if server is not None else None
     for made in importing.bring(path, out, place=place, **asked):
         click.echo(made)

@@ -105,7 +105,7 @@ def _request(number: int, line: Mapping[str, Any], where: str) -> tuple[RequestR
         first_ns=first,
         visible_ns=visible,
         last_ns=latency if first is not None else None,
-        prompt_tokens=_count(metrics, ("usage_prompt_tokens", "input_sequence_length"), where),
+        prompt_tokens=_count(metrics, ("usage_prompt_tokens", "input_sequence_length", "error_isl"), where),
         output_tokens=None
         if failed
         else _count(metrics, ("usage_completion_tokens", "output_sequence_length"), where),

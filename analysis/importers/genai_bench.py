@@ -13,6 +13,13 @@ from .translation import FROM_THE_SEND, NO_DATE, NO_GAPS, Imported, one_line, ou
 
 TOOL = "genai-bench"
 UNITS_NS = {"s": 10**9, "ms": 10**6}
+INVENTED = {
+    408: ("Request timed out: ",),
+    500: ("Response ended prematurely", "('Connection broken: "),
+    503: ("Connection error: ",),
+}
+"""How the messages begin of failures without an answer, which it files under a status that nobody sent."""
+
 DEFINITIONS = (
     FROM_THE_SEND,
     "Each request opens a new connection, and that is in its ttft",
@@ -22,6 +29,7 @@ DEFINITIONS = (
     ),
     "Answers of one token, and what was running when a level ended, are not in the file",
     "Its error_rate is always 0; ours is counted from the requests",
+    "An error_code that no answer had (503, 408 or 500 for a lost connection) is told from its message",
     NO_DATE,
 )
 
@@ -73,6 +81,8 @@ def _request(number: int, row: Any, unit_ns: int, where: str) -> tuple[RequestRe
         raise ImportFileError(f"{where}: found no ttft or e2e_latency, expected both where nothing failed")
     code = maybe_count(found.get("error_code"), f"{where}: error_code")
     message = one_line(found.get("error_message"))
+    if code and message.startswith(INVENTED.get(code, ())):
+        code = 0
     made = record(
         number,
         TOOL,
@@ -82,7 +92,7 @@ def _request(number: int, row: Any, unit_ns: int, where: str) -> tuple[RequestRe
         last_ns=None if failed else end,
         prompt_tokens=maybe_count(found.get("num_input_tokens"), f"{where}: num_input_tokens"),
         output_tokens=maybe_count(found.get("num_output_tokens"), f"{where}: num_output_tokens"),
-        outcome=outcome_of(message, code) if failed else "ok",
+        outcome=outcome_of(message, code or None) if failed else "ok",
         detail=message if failed else "",
         status=code if code and 100 <= code < 600 else None,
     )

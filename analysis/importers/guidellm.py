@@ -26,7 +26,11 @@ DEFINITIONS = (
     "What was still running at the end counts as cancelled: it lasted at least so long",
     WHY_FAILED,
 )
-DUE = "Latency runs from when the request was due (targeted_start); the tool's own figures run from the send"
+DUE = (
+    "Latency runs from when the request was due (targeted_start), as its request_scheduled_latency does; its "
+    "request_latency and time_to_first_token run from the send"
+)
+LEFT_OUT = "{n} requests wholly within its warm-up or cool-down are left out, as in its own figures"
 SENT = "Users ask again when they are answered, so a request is due when it is sent"
 
 
@@ -58,6 +62,7 @@ def _run(benchmark: Mapping[str, Any], version: Any, where: str) -> Imported:
     kind = str(strategy.get("type_"))
     by_status = mapping(benchmark["requests"], f"{where}: requests")
     _check_whole(benchmark, by_status, where)
+    window = _measured(benchmark, where)
     found = [
         (status, one)
         for status in ("successful", "errored", "incomplete")
@@ -67,7 +72,9 @@ def _run(benchmark: Mapping[str, Any], version: Any, where: str) -> Imported:
         _request(i, status, one, f"{where}: {status} request {i}", due=kind in OPEN)
         for i, (status, one) in enumerate(found)
     ]
-    requests = [(r._replace(request=i), gaps) for i, (r, gaps) in enumerate(sorted(made, key=_due))]
+    kept = [one for one in made if _overlaps(one[0], window)]
+    requests = [(r._replace(request=i), gaps) for i, (r, gaps) in enumerate(sorted(kept, key=_due))]
+    left_out = len(made) - len(kept)
     users = {"synchronous": 1, "concurrent": strategy.get("streams")}.get(kind) or strategy.get(
         "max_concurrency"
     )
@@ -77,7 +84,11 @@ def _run(benchmark: Mapping[str, Any], version: Any, where: str) -> Imported:
         version=str(version) if version else None,
         name=f"{TOOL} {kind}",
         requests=requests,
-        definitions=(*DEFINITIONS, DUE if kind in OPEN else SENT),
+        definitions=(
+            *DEFINITIONS,
+            DUE if kind in OPEN else SENT,
+            *([LEFT_OUT.format(n=f"{left_out:,}")] if left_out else []),
+        ),
         unknown=("itl", "itl_token", "max_gap", *(() if kind in OPEN else ("dispatch_lag",))),
         loop="open" if kind in OPEN else "closed",
         level=float(rate or users or len(requests)) if rate or kind not in OPEN else None,
@@ -86,6 +97,7 @@ def _run(benchmark: Mapping[str, Any], version: Any, where: str) -> Imported:
             "rate_per_s": rate,
             "arrivals": kind if kind in OPEN else None,
         },
+        warmup=left_out,
     )
 
 
@@ -95,11 +107,29 @@ def _due(pair: tuple[RequestRecord, list[int]]) -> int:
 
 def _check_whole(benchmark: Mapping[str, Any], by_status: Mapping[str, Any], where: str) -> None:
     """Refuse a file that keeps a sample of its requests: shares of a sample are not shares of the run."""
-    totals = (benchmark.get("metrics") or {}).get("request_totals") or {}
+    made = (benchmark.get("scheduler_metrics") or {}).get("requests_made") or {}
+    measured = (benchmark.get("metrics") or {}).get("request_totals") or {}
+    # Of the incomplete, those made that were never sent are not in the file.
+    totals = {**made, "incomplete": None} if made else measured
     for status in ("successful", "errored", "incomplete"):
         there, said = len(by_status.get(status) or []), totals.get(status)
-        if said is not None and said != there:
+        if said is not None and there < said:
             raise ImportFileError(f"{where}: found {there} of {said} {status} requests, expected all of them")
+
+
+def _measured(benchmark: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+    """Return the tool's measured window (Unix ns) where it had a warm-up or a cool-down, else None."""
+    if not (benchmark.get("warmup_duration") or benchmark.get("cooldown_duration")):
+        return None
+    start, end = (ns(benchmark.get(name), f"{where}: {name}") for name in ("start_time", "end_time"))
+    return start, end
+
+
+def _overlaps(one: RequestRecord, window: tuple[int, int] | None) -> bool:
+    if window is None:
+        return True
+    sent = one.due_unix_ns + (one.sent_ns or 0)
+    return sent <= window[1] and one.due_unix_ns + one.end_ns >= window[0]
 
 
 def _request(

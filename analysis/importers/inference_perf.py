@@ -34,6 +34,10 @@ DEFINITIONS = (
         " percentiles down; our itl is the gap between chunks"
     ),
     "Only chunks with text count: a token whose character is not complete joins the next",
+    (
+        "Tokens are those of the server's usage where the file has them; its own time per output token "
+        "divides by what its tokenizer counts in the text"
+    ),
     WHY_FAILED,
     NO_DATE,
 )

@@ -5,6 +5,7 @@ Whatever is wrong with it is one line that says where, what was found and what w
 
 import csv
 import hashlib
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -43,18 +44,23 @@ def read(path: Path) -> Source:
         raise ImportFileError(f"{path}: found an empty file, expected another tool's results")
     sha256 = hashlib.sha256(content).hexdigest()
     if text.lstrip()[0] not in "{[":
-        rows = tuple(tuple(row) for row in csv.reader(text.splitlines()) if row)
-        return Source(path, sha256, None, (), rows)
+        return Source(path, sha256, None, (), _rows(text))
     try:
         return Source(path, sha256, json.loads(text), (), ())
     except json.JSONDecodeError as error:
         return Source(path, sha256, None, _lines(path, text, error), ())
 
 
+def _rows(text: str) -> tuple[tuple[str, ...], ...]:
+    """Read CSV. A cell may be a whole answer (vegeta's): the module's own limit is 128 KiB."""
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    return tuple(tuple(row) for row in csv.reader(io.StringIO(text, newline="")) if row)
+
+
 def _lines(path: Path, text: str, whole: json.JSONDecodeError) -> tuple[Mapping[str, Any], ...]:
     """Read one JSON object a line; a file that is neither was cut off or damaged."""
     made: list[Mapping[str, Any]] = []
-    lines = text.splitlines()
+    lines = text.rstrip().split("\n")  # not splitlines: JSON may hold U+2028 as it is
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -4,6 +4,7 @@
 definitions are sentences for a person: where the tool's word and ours differ.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -92,23 +93,36 @@ def record(number: int, scenario: str, *, due_unix_ns: int, end_ns: int, **known
 
 
 _PHRASES = {status.phrase.lower(): int(status) for status in HTTPStatus}
+_STATUS = re.compile(r"(?:client|server) error '(\d{3}) |http error (\d{3})\b")
+"""How httpx (GuideLLM) and inference-perf put a status into their message."""
+
+_KINDS = (
+    ("cancelled", ("cancel",)),
+    ("total_timeout", ("timeout", "timed out", "deadline exceeded")),
+    ("connect", ("refused", "no such host", "name or service")),
+    (
+        "truncated",
+        ("incomplete", "prematurely", "broken", "payload", "closed", "eof", "disconnected", "reset by peer"),
+    ),
+    ("connect", ("connect",)),
+)
+"""Words that tell an outcome, the first found: that of a cut answer has a "connection" in it, too."""
 
 
 def outcome_of(message: str, status: int | None = None) -> str:
     """Return the outcome that a failure's message, or its HTTP status, speaks of."""
     text = message.lower()
-    status = _PHRASES.get(text.strip(), 0) if status is None else status
+    status = _status(text) if status is None else status
     if status >= 400:
         return "http_429" if status == 429 else "http_4xx" if status < 500 else "http_5xx"
-    if "cancel" in text:
-        return "cancelled"
-    if "timeout" in text or "timed out" in text or "deadline exceeded" in text:
-        return "total_timeout"
-    if any(word in text for word in ("refused", "connect", "no such host", "name or service")):
-        return "connect"
-    if "incomplete" in text or "payload" in text or "closed" in text or "eof" in text:
-        return "truncated"
-    return "server_error"
+    found = (outcome for outcome, words in _KINDS if any(word in text for word in words))
+    return next(found, "server_error")
+
+
+def _status(text: str) -> int:
+    """Return the HTTP status that a message is about, 0 where it is about none."""
+    match = _STATUS.search(text)
+    return int(match[1] or match[2]) if match else _PHRASES.get(text.strip(), 0)
 
 
 def one_line(message: Any) -> str:

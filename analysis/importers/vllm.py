@@ -147,7 +147,7 @@ def _request(
         prompt_tokens=maybe_count(own["input_lens"], f"{where}: input_lens"),
         output_tokens=None if failed else tokens,
         gaps=gaps,
-        outcome=outcome_of(str(own["errors"])) if failed else "ok",
+        outcome=outcome_of(one_line(own["errors"])) if failed else "ok",  # a traceback's code is no reason
         detail=one_line(own["errors"]) if failed else "",
     )
     return made, gaps
