@@ -27,7 +27,8 @@ def judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
     elif not evidence.timed:
         status, reason = INCONCLUSIVE, UNTIMED
     elif independent < LEAST:
-        status, reason, factor = INCONCLUSIVE, refusal(independent, "requests", LEAST), LEAST / independent
+        status, factor = INCONCLUSIVE, LEAST / independent
+        reason = refusal(independent, "requests", LEAST, len(total))
     else:
         low, high = (bound / 1e6 for bound in found.bounds())
         low = mean - (mean - low) * reach(freedom(independent), evidence.tests)

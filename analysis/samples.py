@@ -100,13 +100,16 @@ class Tally:
         """Why there is no interval; empty where there is one."""
         if self.independent >= self.needed:
             return ""
-        return refusal(self.independent, self.unit, self.needed)
+        return refusal(self.independent, self.unit, self.needed, self.n if self.unit == "requests" else None)
 
 
-def refusal(independent: float, unit: str, needed: int) -> str:
-    """Say why there is no interval."""
-    worth = f"neighbours are alike, so all is worth {math.floor(independent)} independent {unit}"
-    return f"no valid interval: {worth}; the least is {needed}"
+def refusal(independent: float, unit: str, needed: int, n: int | None = None) -> str:
+    """Say why there is no interval; `n` is how many there are of the unit, where that is another number."""
+    worth = math.floor(independent)
+    if n is None or n <= worth:
+        return f"no valid interval: worth {worth} independent {unit}, and the least is {needed}"
+    alike = f"{n:,} {unit} are so alike that they are worth {worth} independent ones"
+    return f"no valid interval: {alike}, and the least is {needed}"
 
 
 def request_sample(frame: pd.DataFrame, metric: str) -> Sample:
