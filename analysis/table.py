@@ -29,6 +29,8 @@ _HEADER = ",".join(("run", *COLUMNS)).encode() + b"\n"
 _QUOTED = re.compile(rb'"((?:[^"]++|"")*+)"')
 _SPECIAL = re.compile(rb'[,"\r\n]')
 _MARK = b"\x01"  # stands for a quoted cell while the others are parsed
+_LINE = b"," * len(COLUMNS) + b"\n"  # what is left of a line without its cells
+_CELLS = bytes(set(range(256)) - set(b",\n"))
 _NEVER = -(2**63)
 _NONE = str(_NEVER).encode()  # stands for an empty cell meanwhile
 
@@ -158,12 +160,9 @@ def _fast(block: bytes) -> _Columns | None:
 
 def _is_square(block: bytes) -> bool:
     """Say whether every line has as many cells as there are columns, and the last one its end."""
-    marks = np.frombuffer(block, dtype=np.uint8)
-    marks = marks[(marks == ord(",")) | (marks == ord("\n"))]
-    if len(marks) % (len(COLUMNS) + 1) or not block.endswith(b"\n"):
-        return False
-    ends = marks.reshape(-1, len(COLUMNS) + 1) == ord("\n")
-    return bool(ends[:, -1].all() and not ends[:, :-1].any())
+    marks = block.translate(None, _CELLS)
+    lines, rest = divmod(len(marks), len(_LINE))
+    return not rest and block.endswith(b"\n") and marks == _LINE * lines
 
 
 def _without_empty(block: bytes) -> bytes:

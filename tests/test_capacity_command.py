@@ -15,7 +15,7 @@ import pytest
 from matplotlib.image import imread
 from pypdf import PdfReader
 
-from analysis import capacity_plan, sized
+from analysis import capacity_plan, charts, page_capacity, sized
 from analysis.charts import Judged
 from analysis.fleet import Assumptions, size
 from analysis.rundir import load
@@ -75,6 +75,14 @@ def judged(two: Path) -> list[Judged]:
     return [(run, judge(run, FIRST)) for run in runs]
 
 
+@pytest.fixture
+def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the charts and the page out: they take seconds, and other tests look at them."""
+    monkeypatch.setattr(page_capacity, "chart_figures", lambda *_: {})
+    monkeypatch.setattr(page_capacity, "page_capacity", lambda *_: None)
+    monkeypatch.setattr(charts, "save_pdf", lambda _pages, path, _title: path)
+
+
 def planned(folder: Path, demand: str | Path = "9", **asked: Any) -> dict[str, Any]:
     """Return the plan as JSON: no page is drawn."""
     found, _ = sizing.answer(folder, sizing.Question(str(demand), Assumptions(), **asked))
@@ -109,6 +117,7 @@ def server(plan: dict[str, Any], name: str) -> dict[str, Any]:
 # The number
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_the_plan_follows_from_the_measured_bound(two: Path, ask: Ask) -> None:
     answer = ask(two, "--demand", "200", "--growth", "30%", "--utilisation", "0.7", "--zones", "3", "--json")
     assert answer.code == 0, answer.stderr
@@ -138,6 +147,7 @@ def test_another_sla_is_another_plan(two: Path, tmp_path: Path) -> None:
     assert own["limits_ms"] == {"ttft p95": 5000.0}
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_a_person_reads_the_decision_first(two: Path, ask: Ask, tmp_path: Path) -> None:
     prices = tmp_path / "prices.yaml"
     prices.write_text(PRICES)
@@ -188,6 +198,7 @@ def test_the_sensitivity_is_the_plan_with_another_number(judged: Sequence[Judged
 # A trace
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_a_trace_is_followed(two: Path, ask: Ask, tmp_path: Path) -> None:
     file = trace(tmp_path / "trace.csv", [20, 20, 100, 40, 20])
     answer = ask(two, "--demand", file, "--server", "slow", "--json")
@@ -226,9 +237,11 @@ def test_other_tokens_are_told_and_scaled_if_asked(two: Path, tmp_path: Path) ->
 
 def test_the_same_question_gives_the_same_bytes(two: Path, ask: Ask, tmp_path: Path) -> None:
     file = trace(tmp_path / "trace.csv", [20, 60, 20])
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    question = (two, "--demand", file, "--server", "slow", "--prices", tmp_path / "prices.yaml")
     made = []
     for _ in range(2):
-        ask(two, "--demand", file, "--server", "slow")
+        ask(*question)
         names = ["capacity.json", "capacity.pdf", "replicas.csv", "charts/capacity-goodput.png"]
         made.append([(two / name).read_bytes() for name in names])
     assert made[0] == made[1]
@@ -297,6 +310,7 @@ def test_no_level_holds_no_replicas(broken: Path, ask: Ask) -> None:
     assert "No measured load holds the SLA" in PdfReader(broken / "capacity.pdf").pages[0].extract_text()
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_one_level_that_holds_is_a_plan_that_says_so(ask: Ask, tmp_path: Path) -> None:
     write_experiment(tmp_path, [10], seconds=60)
     answer = ask(tmp_path, "--demand", "100")
@@ -325,7 +339,7 @@ def test_a_level_too_short_to_decide_is_no_plan(ask: Ask, tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write three blocks of two levels, together too short to decide."""
-    return write_experiment(tmp_path_factory.mktemp("short"), [8, 10], seconds=12, blocks=3, warmup_s=1)
+    return write_experiment(tmp_path_factory.mktemp("short"), [8, 10], seconds=6, blocks=3, warmup_s=1)
 
 
 SEARCHED: dict[str, Any] = {
@@ -369,6 +383,7 @@ def test_a_search_for_another_sla_decides_nothing(short: Path, found: dict[str, 
     assert (own["highest"], own["refuted"]) == (None, None)
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_runs_that_are_missing_are_named(ask: Ask, tmp_path: Path) -> None:
     write_experiment(tmp_path, [9, 10], seconds=60)
     shutil.rmtree(tmp_path / "mine-10-1")

@@ -562,6 +562,7 @@ def test_the_sla_holds_up_to_a_level(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_one_server_alone_is_not_compared_and_nobody_expects_it(tmp_path: Path) -> None:
     judged = experiment(tmp_path, {"alone": STEADY}, levels=(4, 8), blocks=1)
     found = judging.conclude([run.path for run, _ in judged], default(), tmp_path)

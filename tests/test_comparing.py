@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from analysis import web_report
 from analysis.conditions import conditions, is_declared
 from analysis.effects import EQUIVALENT, ONE_PAIR, WORSE, Effect
 from analysis.rundir import load
@@ -52,6 +54,18 @@ def day(folder: Path, ttft_ms: float, *, seeds: list[int], server: str = "int8",
         )
     (folder / "sla.yaml").write_text(SLA)
     return folder
+
+
+@pytest.fixture(scope="module")
+def yesterday(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a day of two runs, once."""
+    return day(tmp_path_factory.mktemp("days") / "yesterday", 45.0, seeds=[1, 2])
+
+
+@pytest.fixture
+def today(yesterday: Path, tmp_path: Path) -> Path:
+    """Return another day, which was just as yesterday."""
+    return Path(shutil.copytree(yesterday, tmp_path / "today"))
 
 
 def compared(*folders: Path, differs: tuple[str, ...] = (), server: str = "") -> Compared:
@@ -192,9 +206,9 @@ def test_an_experiments_plan_says_which_runs_are_its_own(tmp_path: Path) -> None
         ({"server": None}, 'server: found nothing, the baseline has "started by us"'),
     ],
 )
-def test_what_was_not_declared_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
-    yesterday = day(tmp_path / "yesterday", 45.0, seeds=[1, 2])
-    today = day(tmp_path / "today", 45.0, seeds=[1, 2])
+def test_what_was_not_declared_is_refused(
+    yesterday: Path, today: Path, change: dict[str, Any], said: str
+) -> None:
     for run in sorted(today.glob("*/run.json")):
         change_meta(run.parent, change)
     with pytest.raises(TokenswarmError, match="not declared, expected runs that can be compared") as refused:
@@ -215,9 +229,7 @@ def test_every_difference_is_listed(tmp_path: Path) -> None:
     assert len(refused.value.tail) == 2
 
 
-def test_what_differs_by_its_nature_is_no_difference(tmp_path: Path) -> None:
-    yesterday = day(tmp_path / "yesterday", 45.0, seeds=[1, 2])
-    today = day(tmp_path / "today", 45.0, seeds=[1, 2])
+def test_what_differs_by_its_nature_is_no_difference(yesterday: Path, today: Path) -> None:
     argv = [
         "/home/b/python",
         "-m",
@@ -303,8 +315,11 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_command_says_what_is_worse_and_writes_nothing_unasked(
-    ask: Callable[..., Answer], tmp_path: Path
+    ask: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(
+        web_report, "write_html", lambda *_, **__: None
+    )  # of six runs; other tests look at it
     yesterday = day(tmp_path / "yesterday", 45.0, seeds=[1, 2, 3])
     today = day(tmp_path / "today", 90.0, seeds=[1, 2, 3])
     before = sorted(tmp_path.rglob("*"))
@@ -313,7 +328,8 @@ def test_the_command_says_what_is_worse_and_writes_nothing_unasked(
     assert code == 3
     assert "today: FAIL: ttft p95 (2 x) worse, by more than 5 %" in told
     assert sorted(tmp_path.rglob("*")) == before
-    code, told, _ = ask(yesterday, today, "--sla", sla, "--json", "--out", tmp_path / "out")
+    code, told, err = ask(yesterday, today, "--sla", sla, "--json", "--out", tmp_path / "out")
+    assert told, err
     found = json.loads(told)
     assert found == json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert found["weighed"]["today"]["status"] == "FAIL"

@@ -1,6 +1,7 @@
 """The doors of the house (README, "How it works"): who may import what, and how long a file may be."""
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,10 +52,14 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Yield each imported module; relative ones get their package's name, `from a import b` gives a.b."""
-    package = path.relative_to(ROOT).parent.parts
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@functools.cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Return each imported module; relative ones get their package's name, `from a import b` gives a.b."""
+    return tuple(imports_of(ast.parse(path.read_text(encoding="utf-8")), path.relative_to(ROOT).parent.parts))
+
+
+def imports_of(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
+from analysis import report
 from analysis import sla as slas
 from tests.experiments import experiment as written
 from tests.quality_answers import said_by
@@ -99,8 +100,8 @@ def test_who_cannot_be_asked_is_not_judged(tmp_path: Path, servers: Servers, bro
     assert asks.unasked["awq"] == "http://s: refuses"
 
 
-@pytest.mark.usefixtures("servers")
-def test_an_experiment_is_judged_again(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("servers", "no_run_pages")
+def test_an_experiment_is_judged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, {"baseline": {}, "awq": {"ttft_ms": 48.0}}, blocks=1)
     for name in ("baseline", "awq"):
         (tmp_path / f"{name}-4-1").rename(tmp_path / name)
@@ -114,6 +115,7 @@ def test_an_experiment_is_judged_again(tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "verdict.json").read_text())
     assert (kept["status"], kept["quality"]["awq"]["floor"]) == (found.status, gate.FLOORS["again"])
     assert (tmp_path / "report.pdf").stat().st_size > 10_000
+    monkeypatch.setattr(report, "write_experiment", lambda *_: None)  # once is enough
     (tmp_path / "strict.yaml").write_text(KEPT.replace("0.05", "0.0001"))
     (tmp_path / "quality" / "awq.json.gz").unlink()
     lost = rejudging.again(tmp_path, tmp_path / "strict.yaml", report=False)
@@ -122,6 +124,7 @@ def test_an_experiment_is_judged_again(tmp_path: Path) -> None:
     assert "quality undecided" in " ".join(lost.said)
 
 
+@pytest.mark.usefixtures("no_run_pages")
 def test_what_was_planned_and_is_missing_is_no_pass(tmp_path: Path) -> None:
     written(tmp_path, {"baseline": {}}, blocks=1)
     (tmp_path / "baseline-4-1").rename(tmp_path / "baseline")

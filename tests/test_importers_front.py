@@ -73,6 +73,7 @@ def test_a_report_of_what_has_no_times_or_no_tokens(name: str, tmp_path: Path) -
     assert "IMPORTED" in PdfReader(out / "report.pdf").pages[0].extract_text()
 
 
+@pytest.mark.usefixtures("no_run_pages")
 def test_two_imports_are_compared(tmp_path: Path, sla: Path) -> None:
     out = tmp_path / "experiment"
     for server, factor in (("bf16", 1.0), ("awq", 2.0)):
@@ -97,6 +98,7 @@ def test_two_imports_are_compared(tmp_path: Path, sla: Path) -> None:
     assert (out / "report.pdf").exists()
 
 
+@pytest.mark.usefixtures("no_run_pages")
 def test_imports_of_two_tools_are_no_pair(tmp_path: Path) -> None:
     out = tmp_path / "experiment"
     for server, name in (("bf16", "vllm-0.32-detailed.json"), ("awq", "vegeta-12.jsonl")):

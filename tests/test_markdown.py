@@ -190,6 +190,7 @@ def test_the_command_writes_it_to_a_file_or_to_stdout(
     assert "--markdown -: found --json, too" in err
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_an_experiment_has_both_summaries(tmp_path: Path) -> None:
     runs = [measured(tmp_path, server, baseline="bf16") for server in ("bf16", "awq")]
     found = judging.conclude(runs, SLA, tmp_path, unasked={"awq": "<no answer>"}, missing=["awq-2"])

@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from pypdf import PdfReader
 
+from analysis import web_report
 from analysis.charts import Judged, style
 from analysis.compare import compare
 from analysis.page import page
@@ -285,8 +286,11 @@ def test_every_text_of_a_comparison_is_on_the_page_and_none_covers_another(
 
 
 def test_a_comparison_is_the_first_page_and_pairs_follow(
-    experiments: dict[str, list[Judged]], tmp_path: Path
+    experiments: dict[str, list[Judged]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(
+        web_report, "write_html", lambda *_, **__: None
+    )  # of 18 runs; test_web_report looks at it
     judged = experiments["levels"]
     comparison = compare(judged)
     pdf = write_comparison(comparison, judged, QUALITY, tmp_path)

@@ -69,17 +69,21 @@ def arrives(sim: Sim, dues_ms: list[float], **fields: Any) -> None:
         arrived_ms = [
             at for at, data in reads(sim, chat(max_tokens=len(dues_ms)), **fields) if b"token_ids" in data
         ]
+        if len(arrived_ms) < len(dues_ms):  # two of them came together
+            continue
         late_ms = [at - due for at, due in zip(arrived_ms, dues_ms, strict=True)]
         assert min(late_ms) >= 0
         if max(late_ms) < 5:
             return
-    pytest.fail(f"late by {late_ms} ms")
+    pytest.fail(f"late every time, last at {arrived_ms} ms")
 
 
+@pytest.mark.alone
 def test_ttft_and_itl(sim: Sim) -> None:
     arrives(sim, [80, 110, 140, 170], ttft_ms=80, itl_ms=30)
 
 
+@pytest.mark.alone
 def test_itl_as_a_list_is_repeated(sim: Sim) -> None:
     arrives(sim, [20, 40, 100, 120, 180], ttft_ms=20, itl_ms=[20, 60])
 
@@ -209,6 +213,7 @@ def test_comments(sim: Sim) -> None:
     assert b"role" in events[4]
 
 
+@pytest.mark.alone
 def test_stall(sim: Sim) -> None:
     arrives(sim, [0, 10, 120, 130, 140], ttft_ms=0, itl_ms=10, stall_at=2, stall_ms=100)
 

@@ -13,6 +13,7 @@ from tests.sim_server import call, chat, running_sim, stream
 
 TTFT_MS, ITL_MS, TOKENS, STREAMS = 40, 10, 80, 20
 TRIES = 4  # a busy machine delays the server, too
+pytestmark = pytest.mark.alone
 
 
 def lateness_ms(log: Path) -> list[float]:

@@ -81,15 +81,20 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     assert write_html([one], tmp_path).read_bytes() == first
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> list[Judged]:
+    folder = tmp_path_factory.mktemp("pair")
+    return experiment(folder, {"base": {}, "awq": {"ttft_ms": 90.0}}, levels=(10,), blocks=1)
+
+
 @pytest.mark.parametrize("quality", [None, {"awq": {"status": "FAIL", "reasons": ["kl <= 0.05: 0.3"]}}])
 def test_an_experiment_begins_with_the_comparison_in_words(
-    tmp_path: Path, quality: dict[str, Any] | None
+    pair: list[Judged], tmp_path: Path, quality: dict[str, Any] | None
 ) -> None:
-    runs = experiment(tmp_path, {"base": {}, "awq": {"ttft_ms": 90.0}}, levels=(10,), blocks=2)
-    found = compare(runs)
-    page = Page(write_html(runs, tmp_path, None, found, quality).read_text())
+    found = compare(pair)
+    page = Page(write_html(pair, tmp_path, None, found, quality).read_text())
     head, rest = paragraphs(found, quality)[0]
     assert f"{head}: {rest}" in page.words
     assert ("kl <= 0.05: 0.3" in page.words) == bool(quality)
     sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
-    assert sections == [f"run-{number}" for number in range(1, len(runs) + 1)]
+    assert sections == [f"run-{number}" for number in range(1, len(pair) + 1)]

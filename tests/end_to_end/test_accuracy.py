@@ -10,10 +10,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from tests.end_to_end.driving import drive
 from tests.sim_server import running_sim
 
 STREAMS = 20
+pytestmark = pytest.mark.alone
 
 
 class Errors(NamedTuple):

@@ -395,6 +395,7 @@ def test_experiment_that_is_killed_leaves_records_and_nothing_running(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_calibration_prints_its_own_error_and_cost() -> None:
     found = subprocess.run(

@@ -25,7 +25,7 @@ servers:
   - {{name: bf16, profile: baseline, options: {ENGINE}}}
   - {{name: awq, profile: awq, options: {ENGINE}}}
   - {{name: int8, profile: int8, options: {ENGINE}}}
-load: {{loop: closed, users: 1, duration_s: 15, warmup_s: 2, workers: 1}}
+load: {{loop: closed, users: 1, duration_s: 10, warmup_s: 2, workers: 1}}
 workload: {{prompt_words: 40, max_tokens: 16, options: [--ignore-eos]}}
 sla: {{name: in small, objectives: [error_rate < 50 %]}}
 """

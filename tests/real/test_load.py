@@ -51,12 +51,12 @@ def check_and_show(meta: dict[str, Any], directory: Path) -> None:
 
 
 def test_closed_loop(vllm: VllmServer, tmp_path: Path) -> None:
-    meta = load(vllm, tmp_path / "run", "chat.py", "-u", "4", "-r", "4", "-t", "30")
+    meta = load(vllm, tmp_path / "run", "chat.py", "-u", "4", "-r", "4", "-t", "15")
     check_and_show(meta, tmp_path / "run")
 
 
 def test_open_loop(vllm: VllmServer, tmp_path: Path) -> None:
-    meta = load(vllm, tmp_path / "run", "arrivals.py", "-u", "3", "-r", "3", "-t", "30")
+    meta = load(vllm, tmp_path / "run", "arrivals.py", "-u", "3", "-r", "3", "-t", "15")
     check_and_show(meta, tmp_path / "run")
 
 

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,9 +69,14 @@ def test_sigterm_lets_a_stream_finish_and_leaves_nothing() -> None:
 
 
 @pytest.mark.usefixtures("real")
-def test_sigkill_of_the_front_door_leaves_nothing() -> None:
+def test_the_tiny_model_answers_and_a_sigkill_of_the_front_door_leaves_nothing() -> None:
     with front_door("baseline", "--model", "tiny", *SHORT) as (process, ready):
-        assert ready
+        body = {"model": ready["model"], "prompt": "Once upon a time", "max_tokens": 64, "temperature": 0}
+        url = ready["listening"] + "/v1/completions"
+        first, again = (requests.post(url, json=body, timeout=120).json() for _ in range(2))
+        assert first["usage"]["completion_tokens"] == 64
+        assert first["choices"][0]["finish_reason"] == "length", "the end of the text is never likely"
+        assert first["choices"][0]["text"] == again["choices"][0]["text"] != ""
         engine = below(process)
         process.kill()
         assert left_after(engine, 60) == []
@@ -89,39 +95,54 @@ def test_transformers_serves_what_vllm_replaces(real: Real) -> None:
     assert left_after(engine, 5) == []
 
 
-def refused(made: Command, log: Path) -> str:
-    began = psutil.Process().children(recursive=True)
+def refused(make: Callable[[], Command], log: Path) -> str:
     with pytest.raises(StartError) as found:
-        launch.start(made, log)
-    assert psutil.Process().children(recursive=True) == began
+        launch.start(make(), log)
     assert "\n" not in str(found.value)
     assert found.value.tail
     return str(found.value)
 
 
-def test_a_wrong_argument(real: Real, tmp_path: Path) -> None:
-    made = command(real, launch.free_port(), ["--no-such-option"])
-    assert refused(made, tmp_path / "log").startswith("wrong engine argument: ")
-
-
-def test_out_of_memory(real: Real, tmp_path: Path) -> None:
-    made = command(real, launch.free_port())
-    variables = made.variables | {"VLLM_CPU_KVCACHE_SPACE": "4000"}
-    reason = refused(Command(made.argv, variables, made.model, made.port), tmp_path / "log")
-    assert reason.startswith("out of memory: ValueError: Available memory on node 0")
-
-
-def test_a_wrong_architecture(real: Real, tmp_path: Path) -> None:
-    other = tmp_path / "model"
+@pytest.fixture(scope="module")
+def refusals(real: Real, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Why each of four does not start: two at a time, for most of it is imports, which use one core."""
+    folder = tmp_path_factory.mktemp("refused")
+    other = folder / "model"
     shutil.copytree(real.model, other, copy_function=os.link)
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").unlink()
     (other / "config.json").write_text(json.dumps(config | {"architectures": ["NoSuchForCausalLM"]}))
-    reason = refused(command(Real(real.python, other), launch.free_port()), tmp_path / "log")
-    assert reason.startswith("wrong architecture: ")
-    assert "NoSuchForCausalLM" in reason
+
+    def without_room() -> Command:
+        made = command(real, launch.free_port())
+        return Command(made.argv, made.variables | {"VLLM_CPU_KVCACHE_SPACE": "4000"}, made.model, made.port)
+
+    asked = {
+        "memory": without_room,
+        "architecture": lambda: command(Real(real.python, other), launch.free_port()),
+        "model": lambda: command(Real(real.python, Path("nobody/nothing")), launch.free_port()),
+        "argument": lambda: command(real, launch.free_port(), ["--no-such-option"]),
+    }
+    began = psutil.Process().children(recursive=True)
+    with ThreadPoolExecutor(2) as pool:
+        runs = {name: pool.submit(refused, one, folder / f"{name}.log") for name, one in asked.items()}
+        found = {name: run.result() for name, run in runs.items()}
+    assert psutil.Process().children(recursive=True) == began
+    return found
 
 
-def test_a_missing_model(real: Real, tmp_path: Path) -> None:
-    made = command(Real(real.python, Path("nobody/nothing")), launch.free_port())
-    assert refused(made, tmp_path / "log").startswith("model missing: ")
+def test_a_wrong_argument(refusals: dict[str, str]) -> None:
+    assert refusals["argument"].startswith("wrong engine argument: ")
+
+
+def test_out_of_memory(refusals: dict[str, str]) -> None:
+    assert refusals["memory"].startswith("out of memory: ValueError: Available memory on node 0")
+
+
+def test_a_wrong_architecture(refusals: dict[str, str]) -> None:
+    assert refusals["architecture"].startswith("wrong architecture: ")
+    assert "NoSuchForCausalLM" in refusals["architecture"]
+
+
+def test_a_missing_model(refusals: dict[str, str]) -> None:
+    assert refusals["model"].startswith("model missing: ")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from analysis import report
 from analysis.replications import Replications, replications
 from analysis.rundir import load, window
 from analysis.sla import Sla, parse
@@ -24,13 +23,7 @@ BY = parse("name: quick\nobjectives: [ttft p95 < 100 ms, error_rate < 1 %]", "te
 SHORT: dict[str, Any] = {"seconds": 12, "warmup_s": 2, "rate": 25.0, "tokens": 3, "loop": "open"}
 INVALID: dict[str, Any] = {"meta": {"accounting": {"unaccounted": 4}}}
 SURGE: dict[str, Any] = {"seconds": 26, "ttft_rise_ms": 400.0, "in_flight_rise": 60.0}
-
-
-@pytest.fixture(autouse=True)
-def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the pages out: each run's takes a second, and other tests look at them."""
-    monkeypatch.setattr(report, "write_report", lambda *_: None)
-    monkeypatch.setattr(report, "write_comparison", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_pages")
 
 
 def written(folder: Path, *blocks: dict[str, Any], server: str = "alone", **place: Any) -> list[Path]:
