@@ -8,6 +8,7 @@ from .capacity_plan import MIX_CHANGE, CapacityPlan, Fleet, mix
 from .demand import Trace
 from .fleet import Assumptions, percent
 from .sentences import number
+from .verdict import INVALID
 
 
 def sentences(plan: CapacityPlan) -> list[str]:
@@ -147,8 +148,12 @@ def _of_server(plan: CapacityPlan, capacity: Capacity, fleet: Fleet) -> Iterator
         yield f"lower levels than {capacity.words(capacity.levels[0].level)} were not measured: look there"
     elif level and capacity.refuted is None:
         yield f"no level broke the SLA: the limit lies above {capacity.words(capacity.levels[-1].level)}"
-    if capacity.undecided:
-        yield f"undecided at {_listed(capacity.undecided)} {capacity.unit}: measure longer there"
+    unfit = tuple(one.level for one in capacity.levels if one.status == INVALID)
+    if unfit:
+        yield f"INVALID at {_listed(unfit)} {capacity.unit}: a longer run mends nothing, see why it is so"
+    short = tuple(level for level in capacity.undecided if level not in unfit)
+    if short:
+        yield f"undecided at {_listed(short)} {capacity.unit}: measure longer there"
     if capacity.undecided_below:
         yield f"undecided at {_listed(capacity.undecided_below)} {capacity.unit}, but a higher load passed"
     if capacity.contradicting:

@@ -87,7 +87,7 @@ def _complete(run: Run) -> list[Gate]:
         found += f" ({'; '.join(_lost_worker(entry) for entry in lost)})"
     start, end = run.window_ns
     return [
-        _gate("complete", "; ".join(run.damage) or "yes", "yes", ok=not run.damage),
+        _gate("complete", "; ".join(run.damage) or "all of it", "nothing missing", ok=not run.damage),
         _gate("window", f"{(end - start) / 1e9:.1f} s", "> 0 s", ok=end > start),
         _gate("workers", found, "all seen, none lost", ok=not lost and len(seen) == workers.get("expected")),
     ]
@@ -201,7 +201,7 @@ def _times(run: Run, evidence: Evidence) -> list[Gate]:
     clock = str(run.meta.get("clock"))
     return [
         _gate(
-            "clock jumps", f"{jumped:,}, worst {worst / 1e6:.2g} ms", _ms(MAX_CLOCK_JUMP_NS), ok=not jumped
+            "clock jumps", f"{jumped:,}, worst {worst / 1e6:.3g} ms", _ms(MAX_CLOCK_JUMP_NS), ok=not jumped
         ),
         _gate("clock source", clock, "kernel", ok=clock == "kernel", severity="note"),
         _gate(

@@ -5,12 +5,12 @@ import math
 import numpy as np
 
 from .evidence import Evidence
-from .more import more
+from .more import more, times_as_long
 from .objective import FAIL, INCONCLUSIVE, PASS, UNTIMED, ObjectiveResult
 from .samples import Gaps, Sample, refusal
 from .several import reach
 from .sla import POOLED_METRICS, Latency, Limit
-from .statistics import LEAST, freedom, mean_of
+from .statistics import LEAST, Mean, freedom, mean_of
 
 
 def judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
@@ -27,11 +27,12 @@ def judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
     elif not evidence.timed:
         status, reason = INCONCLUSIVE, UNTIMED
     elif independent < LEAST:
-        status, reason, factor = INCONCLUSIVE, refusal(independent, "requests", LEAST), LEAST / independent
+        status, factor = INCONCLUSIVE, LEAST / independent
+        reason = refusal(independent, "requests", LEAST, len(total))
     else:
         low, high = (bound / 1e6 for bound in found.bounds())
         low = mean - (mean - low) * reach(freedom(independent), evidence.tests)
-        factor = _growth(mean, (low, high), limit_ms)
+        factor = _growth(found, limit.limit_ns, evidence.tests)
         status = PASS if high < limit_ms else FAIL if low >= limit_ms else INCONCLUSIVE
         reason = f"mean between {low:.4g} and {high:.4g} ms"
         if status == PASS and failed + undecided:
@@ -64,11 +65,20 @@ def judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
     )
 
 
-def _growth(mean: float, bounds: tuple[float, float], limit: float) -> float | None:
+def _growth(found: Mean, limit_ns: float, tests: int) -> float | None:
     """Return by what factor the run must grow until the bound next to the limit is on its side of it."""
-    distance = abs(limit - mean)
-    near = bounds[1] - mean if mean < limit else mean - bounds[0]
-    return (near / distance) ** 2 if distance else None
+    distance = abs(limit_ns - found.value)
+
+    def enough(times: float) -> bool:
+        low, high = found.longer(times).bounds()
+        near = (
+            high - found.value
+            if found.value < limit_ns
+            else (found.value - low) * reach(freedom(found.independent * times), tests)
+        )
+        return near <= distance
+
+    return times_as_long(enough) if distance else None
 
 
 def _mean_terms(evidence: Evidence, limit: Limit) -> tuple[np.ndarray, np.ndarray, int, int]:

@@ -1,7 +1,7 @@
 """Judge one objective: observed value, bounds on the share of bad events, and a status with its reason."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .evidence import Evidence
@@ -54,6 +54,7 @@ class ObjectiveResult:
     bad: int | None = None  # of a mean and a rate: nothing can be counted
     undecided: int = 0
     n_eff: float | None = None
+    degrees: float | None = None  # of freedom, that a count's n_eff was estimated with
     bound_low: float | None = None
     bound_high: float | None = None
     resolution: float | None = None  # in `unit`: values nearer to the limit cannot be told from it
@@ -116,7 +117,23 @@ def judge_error_rate(evidence: Evidence, objective: ErrorRate) -> ObjectiveResul
     own = [evidence.sample("e2e").worst()]
     tally = share_tally(evidence.failed, possible, own, objective.allowed_share)
     seen = _Seen(tally.bad / tally.n, None, 1 / tally.n) if tally.n else _Seen(None, None, None)
-    return _result(evidence, objective, tally, seen)
+    found = _result(evidence, objective, tally, seen)
+    if tally.n and evidence.timed and not tally.bad + tally.undecided:
+        found = replace(found, reason=found.reason + _none_failed(found.status, evidence.window_s))
+    return found
+
+
+def _none_failed(status: str, seconds: float) -> str:
+    """Say what requests of which none failed tell of failures that come together.
+
+    Those of an overload come where slow requests do, and so are counted as those are. Outages come by
+    themselves: of a run without one all that is sure is how rare they are, whatever its requests are worth
+    (the rule of three: none in T is 5 % likely at 3 / T; Hanley and Lippman-Hand 1983).
+    """
+    if status == PASS:
+        rarer = f"outages, if any, are rarer than one in {seconds / 3:,.0f} s"
+        return f"; none failed in {seconds:,.0f} s: {rarer}"
+    return "; none failed, but where slow requests come together failures may, too"
 
 
 def judge_goodput(evidence: Evidence, objective: Goodput) -> ObjectiveResult:
@@ -184,6 +201,7 @@ def _result(
         bad=tally.bad if tally.n else None,
         undecided=tally.undecided,
         n_eff=tally.n_eff if tally.n and evidence.timed else None,
+        degrees=tally.degrees if tally.n and evidence.timed else None,
         bound_low=bounds[0],
         bound_high=bounds[1],
         allowed=allowed,

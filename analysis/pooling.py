@@ -143,11 +143,11 @@ def _counts(
 def worth(seen: Sequence[ObjectiveResult]) -> float:
     """Return how many independent events the runs' counts are worth together.
 
-    Below five runs, and for means, the sum of what each is worth. From five on each run is a cluster: the
+    Below five runs, and for means, what each is worth together. From five on each run is a cluster: the
     design effect of how they differ, with a factor for so few (see `small_sample_factor`), never more than
     that sum.
     """
-    within = sum(one.n_eff or 0.0 for one in seen)
+    within = _within(seen)
     if len(seen) < MIN_RUNS or seen[0].bad is None:
         return within
     size = np.array([one.n for one in seen], dtype=np.float64)
@@ -155,6 +155,20 @@ def worth(seen: Sequence[ObjectiveResult]) -> float:
     possible = bad + [one.undecided for one in seen]
     deff = max(cluster_effect(counted, size, independent=True).deff for counted in (bad, possible))
     return min(within, float(size.sum()) / deff * small_sample_factor(len(seen) - 1))
+
+
+def _within(seen: Sequence[ObjectiveResult]) -> float:
+    """Return what runs that differ by chance only are worth; five or more tell it better than each by itself.
+
+    If all of them have an interval: shorter runs look too independent, all of them alike, and their number
+    does not mend that (tests/statistics).
+    """
+    own = [one.n_eff or 0.0 for one in seen]
+    degrees = [one.degrees for one in seen if one.degrees and one.bound_high is not None]
+    if len(seen) < MIN_RUNS or len(degrees) < len(seen):
+        return sum(own)
+    bare = sum(n_eff / small_sample_factor(one) for n_eff, one in zip(own, degrees, strict=True))
+    return bare * small_sample_factor(sum(degrees))
 
 
 def _split(seen: Sequence[ObjectiveResult], spread: Spread) -> Spread:

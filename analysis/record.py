@@ -133,7 +133,10 @@ def _parse(row: list[str]) -> RequestRecord:
 
 def _number(name: str, cell: str) -> int | None:
     if cell:
-        number = int(cell)
+        try:
+            number = int(cell)
+        except ValueError:
+            raise ValueError(f"found {name} = {cell!r}, expected a whole number") from None
         if not -(2**63) <= number < 2**63:
             raise ValueError(f"found {name} = {number}, expected a number of 64 bits")
         return number

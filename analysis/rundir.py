@@ -4,8 +4,10 @@ A run that was cut off (no end in run.json, a half-written last line) still load
 evidence, and the verdict will be INVALID with the reason in `Run.damage`.
 """
 
+import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,7 +115,10 @@ def load(path: Path | str) -> Run:
         damage.append("run.json has no end: the run was cut off")
     if meta.get("interrupted"):
         damage.append(f"interrupted: {meta['interrupted']}")
-    return _read(path, meta, damage)
+    run = _read(path, meta, damage)
+    if len(run.requests) == meta["accounting"].get("records"):
+        return run
+    return replace(run, damage=(*run.damage, *_foreign(path / "requests.csv", meta["run"])))
 
 
 def load_so_far(path: Path | str, known: Mapping[str, Any]) -> Run:
@@ -222,6 +227,18 @@ def _read_requests(path: Path, damage: list[str]) -> pd.DataFrame:
     if cut:
         damage.append("the last line of requests.csv was cut off")
     return frame
+
+
+def _foreign(path: Path, run: str) -> list[str]:
+    """Say which rows are of other runs, where a file holds some."""
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        lines = csv.reader(file)
+        width = len(next(lines))
+        count = Counter(row[0] for row in lines if len(row) == width)  # the last one may have been cut off
+    del count[run]
+    return [
+        f"{many:,} rows of requests.csv are of the run {name}, expected {run}" for name, many in count.items()
+    ]
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -17,6 +17,7 @@ from .histogram import Histogram, Interval, bin_low
 from .intervals import IntArray, IntervalLog, as_log
 from .sla import Limit
 from .statistics import (
+    BATCH_TAU,
     LEAST,
     MIN_CLUSTERS,
     FloatArray,
@@ -73,22 +74,42 @@ class Tally:
     n: int
     bad: int  # certainly
     undecided: int
-    n_eff: float
+    alike: float  # so many events are worth one
     independent: float  # requests divided by tau, or clusters
+    per_degree: int  # of them, for a degree of freedom of `alike`
     needed: int
     unit: str
+
+    @property
+    def n_eff(self) -> float:
+        """What n is worth."""
+        return self.worth(1.0)
+
+    @property
+    def degrees(self) -> float:
+        """The degrees of freedom of what n is worth."""
+        return freedom(self.independent, self.per_degree)
+
+    def worth(self, times: float) -> float:
+        """Return what a run so many times as long would be worth: it would also know `alike` better."""
+        factor = small_sample_factor(freedom(times * self.independent, self.per_degree))
+        return times * self.n / self.alike * factor
 
     @property
     def refusal(self) -> str:
         """Why there is no interval; empty where there is one."""
         if self.independent >= self.needed:
             return ""
-        return refusal(self.independent, self.unit, self.needed)
+        return refusal(self.independent, self.unit, self.needed, self.n if self.unit == "requests" else None)
 
 
-def refusal(independent: float, unit: str, needed: int) -> str:
-    """Say why there is no interval."""
-    return f"no valid interval: worth {math.floor(independent)} independent {unit}, needs {needed}"
+def refusal(independent: float, unit: str, needed: int, n: int | None = None) -> str:
+    """Say why there is no interval; `n` is how many there are of the unit, where that is another number."""
+    worth = math.floor(independent)
+    if n is None or n <= worth:
+        return f"no valid interval: worth {worth} independent {unit}, and the least is {needed}"
+    alike = f"{n:,} {unit} are so alike that they are worth {worth} independent ones"
+    return f"no valid interval: {alike}, and the least is {needed}"
 
 
 def request_sample(frame: pd.DataFrame, metric: str) -> Sample:
@@ -160,13 +181,13 @@ def share_tally(bad: BoolArray, possible: BoolArray, own: Sequence[FloatArray], 
     series = [bad] if np.array_equal(bad, possible) else [bad, possible]
     tau = max([*map(autocorrelation_time, series), *(_own_tau(values, allowed) for values in own)])
     certain = int(bad.sum())
-    independent = n / tau
     return Tally(
         n=n,
         bad=certain,
         undecided=int(possible.sum()) - certain,
-        n_eff=independent * small_sample_factor(freedom(independent)),
-        independent=independent,
+        alike=tau,
+        independent=n / tau,
+        per_degree=BATCH_TAU,
         needed=LEAST,
         unit="requests",
     )
@@ -275,8 +296,9 @@ def gap_tally(gaps: Gaps, limit: Limit, allowed: float) -> Tally:
         n=gaps.n,
         bad=int(bad.sum()),
         undecided=int(undecided.sum()),
-        n_eff=gaps.n / deff * small_sample_factor(clusters - 1) if gaps.n else 0.0,
+        alike=deff,
         independent=clusters,
+        per_degree=1,
         needed=MIN_CLUSTERS,
         unit="seconds",
     )

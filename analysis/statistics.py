@@ -153,9 +153,9 @@ def small_sample_factor(degrees: float) -> float:
     return float((ndtri(CONFIDENCE) / stdtrit(max(degrees, 1.0), CONFIDENCE)) ** 2)
 
 
-def freedom(independent: float) -> float:
+def freedom(independent: float, per_degree: int = BATCH_TAU) -> float:
     """Return the degrees of freedom of a variance that was estimated from so many independent values."""
-    return max(1.0, independent / BATCH_TAU - 1)
+    return max(1.0, independent / per_degree - 1)
 
 
 def samples_needed(share: float, allowed: float) -> float | None:
@@ -192,6 +192,10 @@ class Mean(NamedTuple):
     def bounds(self) -> tuple[float, float]:
         """Return one-sided bounds by Student's t; there should be LEAST independent values."""
         return t_bounds(self.value, self.error, freedom(self.independent), MEAN_UPPER)
+
+    def longer(self, times: float) -> "Mean":
+        """Return what a run so many times as long would tell, if it went on as it did."""
+        return Mean(self.value, self.error / math.sqrt(times), self.independent * times)
 
 
 def mean_of(total: NDArray[Any], count: NDArray[Any]) -> Mean:

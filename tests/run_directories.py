@@ -18,6 +18,7 @@ from analysis.record import RequestRecord, write_records
 from analysis.rundir import TIMELINE
 
 START_S = 1_790_000_000
+RUN = "20260921-run-1"
 MS = 10**6
 
 
@@ -65,7 +66,9 @@ def write_run(path: Path, load: Load, requests: Requests | None = None) -> Path:
         requests = draw_requests(load, rng)
     records = [record for record, _ in requests]
     with (path / "requests.csv").open("w", encoding="utf-8", newline="") as file:
-        write_records(file, "run-1", sorted(records, key=lambda r: r.due_unix_ns + r.end_ns), header=True)
+        write_records(
+            file, "20260921-run-1", sorted(records, key=lambda r: r.due_unix_ns + r.end_ns), header=True
+        )
     _write_logs(path, requests, rng, load)
     _write_timeline(path, records, load)
     (path / "run.json").write_text(json.dumps(_meta(load, records), indent=2))
@@ -208,7 +211,7 @@ def _meta(load: Load, records: list[RequestRecord]) -> dict[str, Any]:
     only_ok = len(ok) == len(records)
     return {
         "schema": 1,
-        "run": "20260921-run-1",
+        "run": RUN,
         "name": load.name,
         "simulated": load.simulated,
         "tokenswarm": "0.1.0",

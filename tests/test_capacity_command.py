@@ -319,6 +319,15 @@ def test_one_level_that_holds_is_a_plan_that_says_so(ask: Ask, tmp_path: Path) -
     assert "mine: one level was measured: where it breaks is not known" in answer.stdout
 
 
+def test_where_the_instrument_was_not_fit_nobody_is_told_to_measure_longer(ask: Ask, tmp_path: Path) -> None:
+    write_experiment(tmp_path, [4], seconds=20)
+    (run,) = (path.parent for path in tmp_path.glob("**/run.json"))
+    change_meta(run, {"ended_unix_ns": None})
+    answer = ask(tmp_path, "--demand", "9")
+    assert "mine: INVALID at 4 arrivals/s" in answer.stdout
+    assert "measure longer there" not in answer.stdout
+
+
 def test_a_level_too_short_to_decide_is_no_plan(ask: Ask, tmp_path: Path) -> None:
     write_experiment(tmp_path, [2], seconds=12, warmup_s=1)
     answer = ask(tmp_path, "--demand", "100")

@@ -99,7 +99,7 @@ def test_a_window_that_is_too_short_has_no_bounds(poisson: Run) -> None:
     assert (short.status, short.bound_low) == ("INCONCLUSIVE", None)
     assert short.observed is not None
     assert "no valid interval: worth " in short.reason
-    assert " independent half seconds, needs 100; needs a window of about " in short.reason
+    assert " independent half seconds, and the least is 100; needs a window of about " in short.reason
     assert longer.stretches == 2
 
 

@@ -152,3 +152,30 @@ def test_bad_tables_are_one_line(directory: Path) -> None:
     requests.write_text(text)
     (directory / "timeline.csv").write_text("unix_s,in_flight\n1,2\n")
     fails(directory, r"timeline\.csv: found columns \['unix_s', 'in_flight'\]")
+
+
+def test_rows_of_another_run_are_named(directory: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other", Load(seconds=12, rate=20, seed=9)) / "requests.csv"
+    rows = [line.replace("-run-1,", "-run-2,", 1) for line in other.read_text().splitlines(keepends=True)[1:]]
+    with (directory / "requests.csv").open("a") as file:
+        file.writelines(rows)
+    assert load(directory).damage == (
+        f"{len(rows):,} rows of requests.csv are of the run 20260921-run-2, expected 20260921-run-1",
+    )
+
+
+def test_a_cut_line_is_no_other_run(directory: Path) -> None:
+    path = directory / "requests.csv"
+    text = path.read_text()
+    path.write_text(text[: text.rindex("run-1,") + 3])
+    assert load(directory).damage == ("the last line of requests.csv was cut off",)
+
+
+def test_a_cell_that_is_no_number_is_named(directory: Path) -> None:
+    path = directory / "requests.csv"
+    lines = path.read_text().splitlines()
+    cells = lines[3].split(",")
+    lines[3] = ",".join([*cells[:5], "nan", *cells[6:]])
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(RunError, match=r"line 4: found sent_ns = 'nan', expected a whole number"):
+        load(directory)

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from analysis.junit import write_junit
+from analysis.more import growth
 from analysis.objective import ObjectiveResult
 from analysis.rundir import Run, load
-from analysis.samples import share_tally
+from analysis.samples import Tally, share_tally
 from analysis.sla import Sla, parse_objective
-from analysis.statistics import share_bounds
+from analysis.statistics import BATCH_TAU, LEAST, share_bounds
 from analysis.verdict import EXIT_CODES, Verdict, judge, write_verdict
 from tests.run_directories import MS, START_S, Load, Requests, change_meta, make_record, write_run
 
@@ -106,9 +108,29 @@ def test_a_short_run_is_inconclusive_and_says_what_it_needs(judged: Judge) -> No
     result = result_of(judged(changed(seconds=23, rate=10.0)), "error_rate")
     assert result.status == "INCONCLUSIVE"
     assert result.more_requests is not None
-    assert result.more_requests == pytest.approx(299 * result.n / (result.n_eff or 0) - result.n, rel=0.05)
+    assert 299 - result.n < result.more_requests < 299 * result.n / (result.n_eff or 0) - result.n
     assert result.more_minutes == pytest.approx(result.more_requests / (result.n / 20) / 60, rel=0.01)
     assert f"needs about {result.more_requests:,} more requests" in result.reason
+
+
+@pytest.mark.parametrize(("alike", "allowed"), [(50.0, 0.05), (3.0, 0.01), (1.0, 0.001)])
+def test_so_much_longer_a_run_decides_and_no_sooner(alike: float, allowed: float) -> None:
+    def upper(times: float) -> float:
+        n = round(300 * times)
+        longer = Tally(n, 0, 0, alike, n / alike, BATCH_TAU, LEAST, "requests")
+        return share_bounds(0, 0, longer.n_eff)[1]
+
+    tally = Tally(300, 0, 0, alike, 300 / alike, BATCH_TAU, LEAST, "requests")
+    times = growth(tally, allowed, 1) or 0.0
+    assert upper(times) < allowed < upper(0.97 * times)
+
+
+def test_no_failure_says_what_it_shows_and_what_it_does_not(judged: Judge) -> None:
+    many = result_of(judged(changed()), "error_rate")
+    assert many.status == "PASS"
+    assert re.search(r"; none failed in \d+ s: outages, if any, are rarer than one in \d+ s$", many.reason)
+    few = result_of(judged(changed(seconds=23, rate=10.0)), "error_rate")
+    assert few.reason.endswith("; none failed, but where slow requests come together failures may, too")
 
 
 def test_a_run_without_requests_is_no_pass(judged: Judge) -> None:
@@ -123,7 +145,7 @@ def test_strong_dependence_refuses_an_interval(judged: Judge) -> None:
     assert result.status == "INCONCLUSIVE"
     assert result.bound_low is None
     assert result.bound_high is None
-    assert "no valid interval" in result.reason
+    assert f"no valid interval: {result.n:,} requests are so alike that they are worth " in result.reason
     assert result.n_eff is not None
     assert result.n_eff < 100 < result.n
 

@@ -36,6 +36,8 @@ class Progress(NamedTuple):
 SIDE_BY_SIDE = 3
 """So many runs still fit beside each other in a terminal."""
 
+ONCE = "Measured once: how runs differ is in none of the intervals (an experiment's `blocks: 5` finds out)"
+
 LONG_NAME = 24
 """A run's name up to here stays on its line."""
 
@@ -87,7 +89,7 @@ def _line(state: Progress) -> Text:
     bar = "━" * round(24 * done)
     text = Text(f"{state.server:>12} ")
     text.append(bar, style="cyan")
-    text.append("━" * (24 - len(bar)), style="grey37")
+    text.append("─" * (24 - len(bar)), style="grey37")  # another line, as a log has no colours
     row = state.row
     if not row:
         text.append(f"  {state.doing or 'starting'}")
@@ -121,6 +123,8 @@ def conclusion(found: Any, console: Console) -> None:
         console.print(Text(f"{name}: quality not judged: {reason}"), style="yellow", soft_wrap=True)
     if found.missing:
         console.print(Text(f"not measured: {', '.join(found.missing)}"), style="yellow", soft_wrap=True)
+    if not found.together and not any(one.imported for one in found.verdicts):
+        console.print(Text(ONCE), style="dim", soft_wrap=True)
     for sentence in found.said:
         console.print(Text(sentence), soft_wrap=True)
 
@@ -219,7 +223,11 @@ def _counts(verdict: Any) -> str:
 
 
 def _rate(name: str) -> Any:
-    return lambda v: f"{sum(getattr(s, name) or 0 for s in v.scenarios):,.1f}"
+    def cell(verdict: Any) -> str:
+        known = [getattr(one, name) for one in verdict.scenarios if getattr(one, name) is not None]
+        return f"{sum(known):,.1f}" if known else "-"
+
+    return cell
 
 
 def _percentiles(metric: str) -> Any:

@@ -68,6 +68,7 @@ def of_tally(tally: Tally, allowed: float) -> ObjectiveResult:
     if not tally.refusal:
         bounds = share_bounds(tally.bad * worth, (tally.bad + tally.undecided) * worth, tally.n_eff)
     figures = {"n": tally.n, "bad": tally.bad, "undecided": tally.undecided, "n_eff": tally.n_eff}
+    figures["degrees"] = tally.degrees
     return counted(allowed=allowed, bounds=bounds or (None, None), **figures)
 
 

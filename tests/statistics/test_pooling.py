@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from analysis.statistics import (
 from tests.statistics.results import averaged, counted
 
 
-def runs(*bad: int, n: int = 1000, **figures: object) -> list[ObjectiveResult]:
+def runs(*bad: int, n: int = 1000, **figures: Any) -> list[ObjectiveResult]:
     given = {"bounds": (0.0, 0.1), **figures}
     return [counted(n=n, bad=count, **given) for count in bad]
 
@@ -48,6 +49,17 @@ def test_runs_that_differ_are_worth_less_than_what_they_are_worth_alone() -> Non
     assert math.hypot(spread.sd_between, spread.sd_within or 0) == pytest.approx(sd_all)
     assert spread.more_runs is not None
     assert f"needs about {spread.more_runs:,} more runs" in found.reason
+
+
+def test_five_short_runs_tell_together_how_alike_neighbours_are() -> None:
+    short = {"n": 300, "n_eff": 30 * small_sample_factor(2), "degrees": 2.0}  # each is worth 30
+    five, _ = pooled(runs(0, 0, 0, 0, 0, **short))
+    assert five.n_eff == pytest.approx(150 * small_sample_factor(10))
+    assert five.status == "PASS"
+    refused, _ = pooled([*runs(0, 0, 0, 0, **short), *runs(0, **short, bounds=(None, None))])
+    assert refused.n_eff == pytest.approx(5 * short["n_eff"])
+    few, _ = pooled(runs(0, 0, 0, 0, **short))
+    assert few.n_eff == pytest.approx(4 * short["n_eff"])
 
 
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=12))
