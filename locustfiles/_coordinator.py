@@ -128,7 +128,8 @@ class Coordinator:
             options.model = ""
         settings = Settings.read(options)
         self.judging.demand(options)
-        self.key_rule.check(host)
+        if self.environment.web_ui:
+            self.key_rule.check(host)
         return settings, loop_of(classes), Target.look(host, verify=settings.verify, model=options.model)
 
     def _test_start(self, environment: Any, **_: Any) -> None:

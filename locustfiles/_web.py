@@ -92,10 +92,15 @@ class Door:
             )
 
     def _refuse_other_sites(self) -> None:
-        """Let nothing but a page of our own (or a program, which sends no Origin) change anything."""
-        if request.method in {"GET", "HEAD", "OPTIONS"}:
-            return
+        """Let nothing but a page of our own (or a program, which sends no Origin) change anything.
+
+        Other sites may link to us; as a picture of theirs a report would be drawn beside a measurement.
+        """
         said = request.headers.get("Sec-Fetch-Site")  # by the browser, which knows its address line
+        if request.method in {"GET", "HEAD", "OPTIONS"} and (
+            said in {None, "same-origin", "none"} or request.headers.get("Sec-Fetch-Mode") == "navigate"
+        ):
+            return
         origin = request.headers.get("Origin")
         if said is not None:
             ours = said in {"same-origin", "none"}

@@ -147,6 +147,14 @@ def test_another_sites_page_changes_nothing(opened: Served, headers: dict[str, s
     assert opened.runs() == before
 
 
+def test_other_sites_link_to_our_pages_and_load_none_into_theirs(opened: Served) -> None:
+    for path in ("/", "/llm/", "/llm/data.json", "/llm/runs/latest.pdf"):
+        for mode, site in (("no-cors", "cross-site"), ("cors", "same-site"), ("no-cors", "")):
+            assert opened.get(path, sec_fetch_mode=mode, sec_fetch_site=site).status == 403, path
+        assert opened.get(path, sec_fetch_mode="navigate", sec_fetch_site="cross-site").status in {200, 404}
+        assert opened.get(path, sec_fetch_mode="cors", sec_fetch_site="same-origin").status in {200, 404}
+
+
 def test_no_other_site_shows_our_pages_inside_its_own(opened: Served) -> None:
     for method, path in rules(opened):
         if method == "GET":
