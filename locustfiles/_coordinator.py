@@ -279,8 +279,10 @@ class _Run:
         log.info("Results go to %s", self.directory.path)
 
     def _clients(self) -> list[str]:
+        """Return who takes part: Locust never forgets a worker that fell silent, which may be long gone."""
         runner = self.environment.runner
-        return [client.id for client in runner.clients.all] if isinstance(runner, MasterRunner) else []
+        everyone = runner.clients.all if isinstance(runner, MasterRunner) else []
+        return [client.id for client in everyone if client.state != STATE_MISSING]
 
     def hear_of(self, client_id: str, worker: str) -> None:
         """Note who reports; one that joined late has the same to account for as the others."""

@@ -30,6 +30,7 @@ SANS_IO = (
     "_live",
     "_live_table",
     "_totals",
+    "_form",
 )
 """Files that get time, bytes and seeds as arguments."""
 

@@ -179,6 +179,8 @@ def test_a_full_disk_ends_the_run_and_the_page_says_why(tmp_path: Path) -> None:
         made.ask("/stop", {})
         made.wait_until_free()
         check_accounts(made.runs()[-1])
+        assert "Traceback" not in made.locust.said
+        assert "ignored" not in made.locust.said
 
 
 def test_a_master_without_workers_says_that_it_waits(tmp_path: Path) -> None:
