@@ -280,9 +280,8 @@ class _Run:
 
     def _clients(self) -> list[str]:
         """Return who takes part: Locust never forgets a worker that fell silent, which may be long gone."""
-        runner = self.environment.runner
-        everyone = runner.clients.all if isinstance(runner, MasterRunner) else []
-        return [client.id for client in everyone if client.state != STATE_MISSING]
+        clients = getattr(self.environment.runner, "clients", None)  # a master's
+        return [client.id for client in clients.all if client.state != STATE_MISSING] if clients else []
 
     def hear_of(self, client_id: str, worker: str) -> None:
         """Note who reports; one that joined late has the same to account for as the others."""
