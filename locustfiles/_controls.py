@@ -234,6 +234,7 @@ def add_controls(door: "Door", coordinator: "Coordinator") -> None:
     def models_of_a_target() -> Any:
         host = request.values.get("host", "")
         try:
+            coordinator.key_rule.check(host)
             names = served(host, verify=not environment.parsed_options.insecure)
         except (TargetError, ValueError) as error:
             return jsonify({"success": False, "message": str(error), "models": []})

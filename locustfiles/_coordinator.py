@@ -29,7 +29,7 @@ from locustfiles._markers import Marker, Markers
 from locustfiles._merge import Merge
 from locustfiles._options import Settings
 from locustfiles._rundir import RunDirectory
-from locustfiles._target import Target, TargetError
+from locustfiles._target import KeyRule, Target, TargetError
 from locustfiles._workload import WorkloadError
 
 EXIT_USAGE, EXIT_INVALID, EXIT_NOT_STARTED = 2, 5, 6
@@ -77,9 +77,11 @@ class Coordinator:
         self.judging = Judging(environment, self)
         self.found_model = ""  # by the latest run, where none was named
         options = environment.parsed_options
+        at_start = (environment.host, *(made.host for made in environment.user_classes))
+        self.key_rule = KeyRule(url for url in (*at_start, *options.key_hosts.split(",")) if url)
         self._fixed = {name: getattr(options, name) for name in FIXED}
         self._asked_to_begin = self._beginning = False
-        self.refused = ""  # why the latest run did not begin
+        self.refused = ""  # why the latest run did not begin, or broke off
         self._locust_quit = environment.runner.quit
         environment.runner.quit = self._quit
         environment.events.test_start.add_listener(self._test_start)
@@ -126,6 +128,8 @@ class Coordinator:
             options.model = ""
         settings = Settings.read(options)
         self.judging.demand(options)
+        if self.environment.web_ui:
+            self.key_rule.check(host)
         return settings, loop_of(classes), Target.look(host, verify=settings.verify, model=options.model)
 
     def _test_start(self, environment: Any, **_: Any) -> None:
@@ -201,7 +205,8 @@ class Coordinator:
 
     def _cannot_write(self, run: "_Run", error: OSError) -> None:
         where = error.filename or run.directory.path
-        log.error("%s: cannot be written (%s): the run is INVALID", where, error.strerror)
+        self.refused = f"{where}: cannot be written ({error.strerror}): the run is INVALID"
+        log.error("%s", self.refused)
         self.environment.process_exit_code = EXIT_INVALID
         self.run = None if self.run is run else self.run
         run.abandon()
@@ -274,8 +279,9 @@ class _Run:
         log.info("Results go to %s", self.directory.path)
 
     def _clients(self) -> list[str]:
-        runner = self.environment.runner
-        return [client.id for client in runner.clients.all] if isinstance(runner, MasterRunner) else []
+        """Return who takes part: Locust never forgets a worker that fell silent, which may be long gone."""
+        clients = getattr(self.environment.runner, "clients", None)  # a master's
+        return [client.id for client in clients.all if client.state != STATE_MISSING] if clients else []
 
     def hear_of(self, client_id: str, worker: str) -> None:
         """Note who reports; one that joined late has the same to account for as the others."""

@@ -50,8 +50,8 @@ NO_STATE = State(0, 0, 0, 0, 0)
 class WorkerAccount:
     """What one worker said so far."""
 
-    whole_to: int = 0  # every report before this number has come
-    ahead: set[int] = field(default_factory=set)  # numbers that came before a lower one
+    next: int = 0  # one more than the highest number that has come
+    missing: set[int] = field(default_factory=set)  # lower numbers that have not
     started: int = 0
     ended: int = 0
     received: int = 0
@@ -64,18 +64,18 @@ class WorkerAccount:
 
     def is_new(self, sequence: int) -> bool:
         """Take note of a report's number; returns whether it comes for the first time."""
-        if sequence < self.whole_to or sequence in self.ahead:
-            return False
-        self.ahead.add(sequence)
-        while self.whole_to in self.ahead:
-            self.ahead.remove(self.whole_to)
-            self.whole_to += 1
+        if sequence < self.next:
+            late = sequence in self.missing
+            self.missing.discard(sequence)
+            return late
+        self.missing.update(range(self.next, sequence))
+        self.next = sequence + 1
         return True
 
     @property
     def missing_reports(self) -> int:
         """Numbers that never came although a higher one did."""
-        return max(self.ahead) + 1 - self.whole_to - len(self.ahead) if self.ahead else 0
+        return len(self.missing)
 
     @property
     def unaccounted(self) -> int:

@@ -45,6 +45,9 @@ def add_arguments(parser: Any) -> None:
     option("--sla", "", "SLA file (YAML) that runs are judged by; kept in the run directory", **hidden)
     option("--sla-text", "", SUPPRESS, **hidden)  # the file's text, or what a web page put in its place
     option("--metrics-port", 0, "Port on --web-host where Prometheus is answered, without a login", **hidden)
+    option(
+        "--key-hosts", "", "Servers beside --host that a page's run may send the API key: URL,URL", **hidden
+    )
     option("--run-name", "", "What tables and reports call this run (default: the scenario)")
     option("--scenario", "", "Name of the rows in tables and files (default: the endpoint)")
     option("--endpoint", "chat", "Which API is asked", choices=ENDPOINTS)

@@ -1,7 +1,7 @@
 """The server under test, seen from beside the load: what it is, what it serves, what it counts."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -18,6 +18,7 @@ from locustfiles._portable import proxies_for, unchanged
 from locustfiles._scrape import MetricsLog, ServerCounts, counts, read_metrics
 
 LOOK_S = 10.0
+PORTS = {"http": 80, "https": 443}
 NAMED_MAX = 8
 SIMULATOR = "tokenswarm-sim"
 
@@ -28,6 +29,25 @@ class TargetError(Exception):
 
 class ModelError(TargetError):
     """The target answers, but not for this model."""
+
+
+class KeyRule:
+    """Which servers may be sent the API key: those that were named when this process was started.
+
+    A page can name any server, its user's own among them, whose log would then hold the key.
+    """
+
+    def __init__(self, named: Iterable[str]) -> None:
+        """Take URLs; what is none names no server."""
+        self._named = {server for url in named if (server := _server(url))}
+
+    def check(self, url: str) -> None:
+        """Raise TargetError where a key is set and this server must not see it."""
+        if api_headers() and (server := _server(url)) and server not in self._named:
+            raise TargetError(
+                f"--host: found {shown(_plain(url))}, expected a server that was named at the start: an API "
+                "key is set, and a page must not send it elsewhere (--host or --key-hosts names servers)"
+            )
 
 
 @dataclass
@@ -113,10 +133,9 @@ def served(url: str, *, verify: bool) -> list[str]:
 def _ask(url: str, *, verify: bool) -> tuple[str, requests.Response]:
     """Ask for the list of models; returns the URL without credentials and the answer."""
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not _has_fit_port(parts):
+    if parts.scheme not in PORTS or not parts.hostname or not _has_fit_port(parts):
         raise TargetError(f"--host: found {url!r}, expected http://HOST[:PORT] or https://HOST[:PORT]")
-    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
-    plain = plain.removesuffix("/v1")
+    plain = _plain(url)
     with _explained(plain):
         response = requests.get(
             f"{plain}/v1/models",
@@ -128,6 +147,25 @@ def _ask(url: str, *, verify: bool) -> tuple[str, requests.Response]:
             proxies=proxies_for(plain),
         )
     return plain, response
+
+
+def _plain(url: str) -> str:
+    """Return a URL without credentials and without the API's /v1."""
+    parts = urlsplit(url)
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    return plain.removesuffix("/v1")
+
+
+def _server(url: str) -> tuple[str, str, int] | None:
+    """Return scheme, name and port; None where it is no URL of a server."""
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in PORTS or not parts.hostname:
+        return None
+    return parts.scheme, parts.hostname, PORTS[parts.scheme] if port is None else port
 
 
 def _no_list(url: str, response: requests.Response) -> str:

@@ -83,7 +83,7 @@ class Totals:
         made.counts.update(
             started=sum(account.started for account in accounts),
             gaps=sum(account.gaps for account in accounts),
-            reports=sum(account.whole_to + len(account.ahead) for account in accounts),
+            reports=sum(account.next - len(account.missing) for account in accounts),
             chunks=merge.arrived,
             coalesced=merge.coalesced,
             clock_jumps=merge.clock_jumps,

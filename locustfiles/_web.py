@@ -80,7 +80,8 @@ class Door:
         """Hand the routes to Locust's web server, which has not started yet."""
         app = self.ui.app
         app.wsgi_app = _without_cors(app.wsgi_app)
-        app.before_request(_refuse_other_sites)
+        app.before_request(self._refuse_other_sites)
+        app.after_request(_unframed)
         if is_loopback(self.ui.host) and not self.ui.web_login:
             app.before_request(self._refuse_other_names)
         app.register_blueprint(self._blueprint)
@@ -89,6 +90,27 @@ class Door:
                 "The web page listens on %s without a login: whoever reaches it can start a load with it",
                 self.ui.host or "every address",
             )
+
+    def _refuse_other_sites(self) -> None:
+        """Let nothing but a page of our own (or a program, which sends no Origin) change anything.
+
+        Other sites may link to us; as a picture of theirs a report would be drawn beside a measurement.
+        """
+        said = request.headers.get("Sec-Fetch-Site")  # by the browser, which knows its address line
+        if request.method in {"GET", "HEAD", "OPTIONS"} and (
+            said in {None, "same-origin", "none"} or request.headers.get("Sec-Fetch-Mode") == "navigate"
+        ):
+            return
+        origin = request.headers.get("Origin")
+        if said is not None:
+            ours = said in {"same-origin", "none"}
+        else:  # a proxy may have put its own name for us into Host
+            netloc = urlsplit(origin or "").netloc
+            ours = (
+                origin is None or netloc == request.host or (bool(netloc) and _host_of(netloc) == self._name)
+            )
+        if not ours:
+            abort(403, "found a request from another site's page, expected one from this server's own")
 
     def _refuse_other_names(self) -> None:
         name = _host_of(request.host)
@@ -127,14 +149,10 @@ def _guarded(response: Response) -> Response:
     return response
 
 
-def _refuse_other_sites() -> None:
-    """Let nothing but a page of our own (or a program, which sends no Origin) change anything."""
-    if request.method in {"GET", "HEAD", "OPTIONS"}:
-        return
-    origin = request.headers.get("Origin")
-    other = origin is not None and urlsplit(origin).netloc != request.host
-    if other or request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
-        abort(403, "found a request from another site's page, expected one from this server's own")
+def _unframed(response: Response) -> Response:
+    """Let no other site show Locust's pages inside its own, where a click is not meant for us."""
+    response.headers.setdefault("X-Frame-Options", "SAMEORIGIN")
+    return response
 
 
 def _host_of(netloc: str) -> str:

@@ -31,6 +31,7 @@ SANS_IO = (
     "_live",
     "_live_table",
     "_totals",
+    "_form",
 )
 """Files that get time, bytes and seeds as arguments."""
 

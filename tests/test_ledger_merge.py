@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from analysis.histogram import Histogram
 from analysis.record import OUTCOMES, RequestRecord
 from locustfiles._ledger import Ledger, Report
-from locustfiles._merge import Merge, Second
+from locustfiles._merge import Merge, Second, WorkerAccount
 from locustfiles._timer import StreamTimer
 
 START_S = 1_790_000_000
@@ -310,4 +310,13 @@ def test_account_of_a_long_run_is_whole_and_keeps_no_tick_of_each_worker() -> No
     }
     assert merge.duplicates == 3 * seconds - 1
     assert len(merge._ticks) < 130
-    assert {len(account.ahead) for account in merge.workers.values()} == {0, seconds - 101}
+    assert {len(account.missing) for account in merge.workers.values()} == {0, 1}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_numbers_of_reports_are_accounted_for_in_any_order(seed: int) -> None:
+    luck, account, come = random.Random(seed), WorkerAccount(), set[int]()
+    for number in luck.choices(range(40), k=60):
+        assert account.is_new(number) == (number not in come)
+        come.add(number)
+        assert account.missing_reports == len(set(range(max(come))) - come)

@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from locustfiles import _target
-from locustfiles._target import ModelError, Target, TargetError, served
+from locustfiles._options import KEYS
+from locustfiles._target import KeyRule, ModelError, Target, TargetError, served
 
 MODELS = b'{"object":"list","data":[{"id":"first","owned_by":"vllm"},{"id":"second"}]}'
 
@@ -169,3 +170,43 @@ def test_server_without_metrics_leaves_no_log(metrics: bytes | None, tmp_path: o
         target.open_log(tmp_path)  # type: ignore[arg-type]
         assert target.finish() is None
         assert not list(tmp_path.iterdir())  # type: ignore[attr-defined]
+
+
+START = ["http://127.0.0.1:8000/v1", "https://llm.example", "nonsense", "http://[", ""]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8000",
+        "http://user:word@127.0.0.1:8000/",
+        "https://LLM.example:443/v1",
+        "no server at all",  # what it is instead is said by whoever asks it
+    ],
+)
+def test_key_goes_to_a_server_that_was_named_at_the_start(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENSWARM_API_KEY", "sk-1")
+    KeyRule(START).check(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://evil.example:8000",
+        "http://127.0.0.1:8001",
+        "http://127.0.0.1",
+        "http://llm.example",  # in plain text
+        "https://llm.example@evil.example",
+        "https://evil.example\\@llm.example.evil.example",
+        "https://llm.example.evil.example",
+        "http://[::1]:8000",
+    ],
+)
+def test_key_goes_nowhere_else(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    KeyRule(START).check(url)  # without one anything may be loaded
+    monkeypatch.setenv("VLLM_API_KEY", "sk-secret")
+    with pytest.raises(TargetError, match="a page must not send it elsewhere") as caught:
+        KeyRule(START).check(url)
+    assert "sk-secret" not in str(caught.value)

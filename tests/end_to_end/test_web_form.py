@@ -1,6 +1,7 @@
 """Locust's web server with our controls: nothing bad starts, a load changes in flight, runs follow runs."""
 
 import json
+import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -159,6 +160,27 @@ def test_a_marker_needs_a_run(idle: Web) -> None:
     answer = idle.ask("/llm/markers", {"text": "too early"})
     assert answer == {"success": False, "message": answer["message"]}
     assert "found no run that is on" in answer["message"]
+
+
+def test_a_full_disk_ends_the_run_and_the_page_says_why(tmp_path: Path) -> None:
+    with web(tmp_path) as made:
+        made.wait_for_state("ready")
+        _, most = resource.prlimit(made.locust.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(made.locust.process.pid, resource.RLIMIT_FSIZE, (20000, most))
+        assert made.ask("/swarm", {"user_count": "60", "spawn_rate": "60"})["success"]
+        made.wait("a full disk", lambda: "cannot be written" in made.ask("/llm/state.json")["says"])
+        made.wait_for_state("ready")
+        assert "File too large" in made.ask("/llm/state.json")["says"]
+        resource.prlimit(made.locust.process.pid, resource.RLIMIT_FSIZE, (most, most))
+        assert made.ask("/swarm", FORM)["success"]  # there is room again
+        made.wait_for_state("running")
+        assert made.ask("/llm/state.json")["says"] == ""
+        made.wait("requests", lambda: made.ask("/llm/data.json")["run"]["requests"] > 3)
+        made.ask("/stop", {})
+        made.wait_until_free()
+        check_accounts(made.runs()[-1])
+        assert "Traceback" not in made.locust.said
+        assert "ignored" not in made.locust.said
 
 
 def test_a_master_without_workers_says_that_it_waits(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.end_to_end.weblocust import Served, serving, until
 from tests.sim_server import Answer, call
+from tests.test_target import MODELS
+from tests.test_target import serving as listening
 
 LOGIN = str(Path(__file__).with_name("with_login.py"))
 PASSWORD = "open sesame"  # noqa: S105 - of a server that lives for this test
@@ -132,6 +134,7 @@ def test_no_answer_is_for_other_sites_to_read(opened: Served) -> None:
         {"origin": "http://127.0.0.1:1"},
         {"sec_fetch_site": "cross-site"},
         {"sec_fetch_site": "same-site"},
+        {"sec_fetch_site": ""},
     ],
     ids=str,
 )
@@ -142,6 +145,40 @@ def test_another_sites_page_changes_nothing(opened: Served, headers: dict[str, s
     for path in changing:
         assert opened.post(path, {"user_count": "1", "spawn_rate": "1"}, **headers).status == 403, path
     assert opened.runs() == before
+
+
+def test_other_sites_link_to_our_pages_and_load_none_into_theirs(opened: Served) -> None:
+    for path in ("/", "/llm/", "/llm/data.json", "/llm/runs/latest.pdf"):
+        for mode, site in (("no-cors", "cross-site"), ("cors", "same-site"), ("no-cors", "")):
+            assert opened.get(path, sec_fetch_mode=mode, sec_fetch_site=site).status == 403, path
+        assert opened.get(path, sec_fetch_mode="navigate", sec_fetch_site="cross-site").status in {200, 404}
+        assert opened.get(path, sec_fetch_mode="cors", sec_fetch_site="same-origin").status in {200, 404}
+
+
+def test_no_other_site_shows_our_pages_inside_its_own(opened: Served) -> None:
+    for method, path in rules(opened):
+        if method == "GET":
+            assert opened.get(path).headers["x-frame-options"] == "SAMEORIGIN", path
+
+
+@pytest.mark.parametrize("path", ["/swarm", "/llm/models.json"])
+def test_key_is_sent_to_no_server_that_a_page_names(opened: Served, path: str) -> None:
+    with listening(MODELS) as (url, asked):
+        form = {"user_count": "1", "spawn_rate": "1", "host": url}
+        answer = opened.post(path, form).json
+        assert answer["success"] is False
+        assert f"--host: found {url}, expected a server that was named at the start" in answer["message"]
+        assert asked == []
+    assert opened.post("/llm/models.json", {"host": opened.target}).json["success"]
+
+
+def test_servers_that_were_named_for_it_are_sent_the_key(tmp_path: Path) -> None:
+    with (
+        listening(MODELS) as (url, asked),
+        serving(tmp_path, "--key-hosts", f"https://other.example,{url}", TOKENSWARM_API_KEY=KEY) as served,
+    ):
+        assert served.post("/llm/models.json", {"host": url}).json["models"] == ["first", "second"]
+        assert asked == [("/v1/models", f"Bearer {KEY}")]
 
 
 @pytest.mark.parametrize("name", ["evil.example", "evil.example:80", "192.0.2.7", "localhost.evil.example"])
@@ -227,6 +264,11 @@ def test_name_of_a_proxy_before_us_is_welcome_when_it_is_said(tmp_path: Path) ->
     with serving(tmp_path, "--web-host-display-name", "https://load.example/ui") as served:
         assert served.get("/llm/", host="load.example").status == 200
         assert served.get("/llm/", host="evil.example").status == 403
+        # The proxy's own name for us is in Host: who asks is in what the browser says.
+        assert served.post("/stats/reset", origin="https://load.example").status == 200
+        proxied = {"origin": "https://other.example", "sec_fetch_site": "same-origin"}
+        assert served.post("/stats/reset", **proxied).status == 200
+        assert served.post("/stats/reset", origin="https://other.example").status == 403
 
 
 def test_autostart(tmp_path: Path) -> None:
