@@ -1,4 +1,4 @@
-"""Our Locust users, and the worker's side of a run: one of the two private files that know Locust.
+"""Our Locust users, and the worker's side of a run: one of the three private files that know Locust.
 
 Locust's table stays honest: a request is one row entry of type POST with its true end-to-end time; TTFT and
 ITL are rows of their own that never enter the Aggregated row.

@@ -23,9 +23,9 @@ def absent(what: str) -> NoReturn:
     (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{what} is not here")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright's event loop runs as long: no other file's could in this process
 def browser() -> Iterator[Any]:
-    """One browser for all tests; each tab has a context of its own."""
+    """One browser for a file's tests; each tab has a context of its own."""
     if not CHROMIUM:
         absent("Debian's package chromium")
     try:

@@ -1,0 +1,198 @@
+"""One run as the master (or the one process) sees it: its directory, its workers, its account, its end.
+
+One of the three private files that know Locust: it reads who is missing, and writes Locust's own tables.
+"""
+
+import argparse
+import csv
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import gevent
+import locust.stats
+from locust.runners import STATE_MISSING
+
+from locustfiles import _live_data, _meta
+from locustfiles._ledger import Report
+from locustfiles._live import Live
+from locustfiles._markers import Marker
+from locustfiles._merge import Merge
+from locustfiles._options import Settings
+from locustfiles._rundir import RunDirectory
+from locustfiles._target import Target
+
+LAST_WORDS_S = 10  # beyond the stop timeout: how long a live worker's last report may take
+INTERVALS_KEPT_S = 10  # seconds that late streams may still add to before their line is written
+
+log = logging.getLogger("tokenswarm")
+
+
+class Run:
+    """One run, from the first user to the last report."""
+
+    def __init__(
+        self,
+        environment: Any,
+        settings: Settings,
+        target: Target,
+        loop: str,
+        broke_off: Callable[["Run", OSError], None],
+    ) -> None:
+        self.environment = environment
+        self.loop = loop
+        self.settings = settings
+        self.target = target
+        self.options = argparse.Namespace(**vars(environment.parsed_options))  # a form may change them
+        self.started_unix_ns = time.time_ns()
+        self.spawned_unix_ns = self.stopping_unix_ns = self.ended_unix_ns = 0
+        self.finishing = self.abandoned = self.closed = False
+        self.live = Live() if environment.web_ui else None
+        self.about = _meta.about(self.options, settings, target, loop)  # the options change with the next run
+        self.merge = Merge(self.options.run_id, self.live)
+        self.markers: list[Marker] = []
+        self.heard_of: dict[str, str] = {}  # Locust's client id -> our worker name
+        self.missing: dict[str, str] = {}  # client id -> since when
+        self.left: dict[str, str] = {}  # in order, but before the end: client id -> when
+        path = Path(self.options.run_dir or f"out/{self.options.run_id}")
+        self.directory = RunDirectory(path, self.options.run_id, self.started_unix_ns / 1e9)
+        self.expected = self._clients()
+        self._locust_csv = locust.stats.StatsCSVFileWriter(
+            environment, locust.stats.PERCENTILES_TO_REPORT, str(self.directory.path / "locust"), True
+        )
+        self.directory.write_meta(self._meta())
+        self.directory.write_sla(self.options.sla_text)
+        target.open_log(self.directory.path)
+        self._broke_off = broke_off
+        self._greenlets = [
+            gevent.spawn(self._write, work)
+            for work in (self._locust_csv.stats_writer, self._watch, target.watch)
+        ]
+        if self.live:
+            self._greenlets.append(gevent.spawn(_live_data.keep_up, self.live, target))
+        log.info("Results go to %s", self.directory.path)
+
+    def _clients(self) -> list[str]:
+        """Return who takes part: Locust never forgets a worker that fell silent, which may be long gone."""
+        clients = getattr(self.environment.runner, "clients", None)  # a master's
+        return [client.id for client in clients.all if client.state != STATE_MISSING] if clients else []
+
+    def hear_of(self, client_id: str, worker: str) -> None:
+        """Note who reports; one that joined late has the same to account for as the others."""
+        self.heard_of[client_id] = worker
+        if client_id not in self.expected:
+            self.expected.append(client_id)
+
+    def take(self, reports: list[Report]) -> None:
+        for report in () if self.closed else reports:
+            self.directory.append(self.merge.take(report))
+
+    def _write(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            self._broke_off(self, error)
+
+    def keep_meta(self) -> None:
+        """Write run.json as it is now."""
+        self._write(lambda: self.directory.write_meta(self._meta()))
+
+    def abandon(self) -> None:
+        """Write no more, and wait for nobody."""
+        self.abandoned, self.ended_unix_ns = True, time.time_ns()
+        gevent.killall(self._greenlets, block=False)
+
+    def _watch(self) -> None:
+        written = 0
+        while True:
+            gevent.sleep(1.0)
+            self._note_missing()
+            self.directory.append_intervals(self.merge.intervals(int(time.time()) - INTERVALS_KEPT_S))
+            written += 1
+            if written % (1 + written // 300) == 0:  # the longer the run, the longer the table takes
+                self.directory.write_timeline(self.merge.seconds())
+            self.directory.flush()
+
+    def _note_missing(self) -> None:
+        clients = getattr(self.environment.runner, "clients", {})
+        for client_id in self.expected:
+            client = clients.get(client_id)
+            if client is not None and client.state == STATE_MISSING and client_id not in self.missing:
+                self.missing[client_id] = f"{datetime.now(UTC):%H:%M:%S} UTC"
+                log.error("Worker %s is missing: the run is INVALID", client_id)
+            if client is None and not self.stopping_unix_ns and client_id not in self.left:
+                self.left[client_id] = f"{datetime.now(UTC):%H:%M:%S} UTC"
+                log.error("Worker %s left before the end: the run is INVALID", client_id)
+
+    def wait_for_last_words(self) -> None:
+        """Wait until every worker that still lives has sent its final report."""
+        if not self.expected:
+            return
+        deadline = time.monotonic() + self.environment.stop_timeout + LAST_WORDS_S
+        while time.monotonic() < deadline and not self.abandoned:
+            waiting = [
+                client
+                for client in self.expected
+                if client not in self.missing and not self.merge.workers[self.heard_of.get(client, "")].final
+            ]
+            if not waiting:
+                return
+            gevent.sleep(0.05)
+
+    def finish(self) -> bool:
+        """Write everything that is left; returns whether a worker was lost."""
+        self.closed = True
+        gevent.killall(self._greenlets)
+        counted = self.target.finish()
+        self.directory.append_intervals(self.merge.intervals(1 << 62))
+        self.directory.write_timeline(self.merge.seconds())
+        lost = _meta.lost(self.expected, self.heard_of, self.missing, self.left, self.merge)
+        ended_unix_ns = time.time_ns()  # the pages' and the directory's rates are of the same time
+        self.directory.write_meta(
+            self._meta()
+            | _meta.account(self.merge, max(1, len(self.expected)), lost)
+            | {
+                "ended_unix_ns": ended_unix_ns,
+                "server_counts": _meta.server_counts(counted),
+                "interrupted": _meta.interrupted(
+                    self.options, self.started_unix_ns, self.spawned_unix_ns, self.stopping_unix_ns
+                ),
+            }
+        )
+        self.directory.close()
+        self._close_locust_csv()
+        self.ended_unix_ns = ended_unix_ns
+        log.info("Results are in %s", self.directory.path)
+        return bool(lost)
+
+    def window(self) -> dict[str, Any]:
+        """Return what is judged of this run, as far as that is known."""
+        start_unix_ns = self.spawned_unix_ns or self.started_unix_ns
+        return _meta.window(start_unix_ns, self.stopping_unix_ns, self.options.warmup)
+
+    def _meta(self) -> dict[str, Any]:
+        locustfile = Path(self.environment.locustfile or "").name
+        meta = _meta.describe(self.options, self.settings, self.target, locustfile, self.loop)
+        return meta | {
+            "started_unix_ns": self.started_unix_ns,
+            "ended_unix_ns": None,
+            "window": self.window(),
+            "markers": self.markers,
+            "workers": {"expected": max(1, len(self.expected)), "seen": [], "lost": []},
+        }
+
+    def _close_locust_csv(self) -> None:
+        """Write Locust's tables once more with the final numbers: its writer looks only once a second."""
+        self._locust_csv.close_files()
+        last = locust.stats.StatsCSV(self.environment, locust.stats.PERCENTILES_TO_REPORT)
+        for name, write in (
+            ("stats", last.requests_csv),
+            ("failures", last.failures_csv),
+            ("exceptions", last.exceptions_csv),
+        ):
+            path = self.directory.path / f"locust_{name}.csv"
+            with path.open("w", encoding="utf-8", newline="") as file:
+                write(csv.writer(file))
