@@ -49,7 +49,7 @@ def test_one_process_until_its_server_breaks(live: Callable[..., Served], page: 
     assert [one["text"] for one in _meta(so_far)["markers"]] == ["arrivals/s 10 -> 20", NOTE]
 
     served.sim.process.kill()  # the server breaks
-    ours.objective(ERRORS).get_by_text("FAIL").wait_for()
+    ours.objective(ERRORS).locator(".sla-light").get_by_text("FAIL", exact=True).wait_for()  # not "2 failed"
     assert ours.objective(ERRORS).locator(".sla-reason").inner_text()
     ours.stop()
     ours.sla.get_by_text("final").wait_for()
@@ -87,7 +87,7 @@ def _second_run(ours: LivePage, served: Served) -> None:
     second = _ended(served, 2)
     assert set(second.outcomes()) == {"ok"}
     check_says(ours, second)
-    assert ours.page.locator("#downloads .downloads-run").count() == 2
+    ours.page.locator("#downloads .downloads-run").nth(1).wait_for()
 
 
 def test_master_and_workers_below_a_base_path(live: Callable[..., Served], page: Callable[..., Tab]) -> None:
