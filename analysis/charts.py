@@ -8,6 +8,7 @@ Files carry no time of creation: the same data give the same bytes.
 import base64
 import math
 import warnings
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -138,10 +139,8 @@ def shortened(text: str, size_pt: float, room_in: float) -> str:
     text = " ".join(text.split())
     if width_in(text, size_pt) <= room_in:
         return text
-    keep = len(text) - 1
-    while keep > 1 and width_in(text[:keep] + "…", size_pt) > room_in:
-        keep -= 1
-    return text[:keep].rstrip() + "…"
+    too_long = bisect(range(2, len(text)), room_in, key=lambda keep: width_in(text[:keep] + "…", size_pt))
+    return text[: too_long + 1].rstrip() + "…"
 
 
 def wrapped(text: str, size_pt: float, room_in: float, lines: int) -> list[str]:

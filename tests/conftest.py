@@ -3,8 +3,8 @@
 `pytest` alone runs them in a few processes, each of which takes whole files (their fixtures are made once).
 Whoever names a file or a marker (-m), or wants to see what is printed (-s), gets one process. What takes
 times that neighbours would spoil is marked `alone`: it comes first, and the other processes wait for it.
-Files that let programs wait side by side are one group, the other end-to-end tests another: both wait more
-than they work.
+End-to-end tests are three groups, for they wait more than they work: files that let programs wait side by
+side, those of the web pages, and the rest.
 """
 
 import fcntl
@@ -33,10 +33,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-WORKERS = 3  # for two cores: two groups mostly wait
+WORKERS = 4  # for two cores: three groups mostly wait
 END_TO_END = "tests/end_to_end/"
 SIDE_BY_SIDE = ("test_front_door.py", "test_locust.py", "test_locust_breaks.py", "test_server_side.py")
-GROUPS = {END_TO_END + file: "side by side" for file in SIDE_BY_SIDE} | {
+PAGES = ("test_live_page.py", "test_metrics.py", "test_web_form.py", "test_web_judge.py")
+GROUPS = {
+    **{END_TO_END + file: "side by side" for file in SIDE_BY_SIDE},
+    **{END_TO_END + file: "pages" for file in PAGES},
     END_TO_END + "test_accuracy.py": "alone",
     "tests/test_sim_timing.py": "alone",
     "tests/test_sim_script.py": "alone",

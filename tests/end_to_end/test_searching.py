@@ -74,7 +74,8 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-@pytest.mark.timeout(400)  # about 30 s where nobody else is
+@pytest.mark.slow  # a minute, and the plain tests should take few of them
+@pytest.mark.timeout(600)
 def test_an_experiment_that_was_interrupted_is_gone_on_with(tmp_path: Path) -> None:
     (tmp_path / "experiment.yaml").write_text(SWEEP)
     out = tmp_path / "out"
