@@ -1,12 +1,9 @@
 // The live page: asks for data.json while somebody looks, and fills what it is made of.
 import { Figures } from "./figures.js";
-import { number, duration, clock } from "./words.js";
+import { number, duration, clock, stateWord } from "./words.js";
 
 const EVERY_MS = 2000;
 const PATIENCE_MS = 10000;
-const STATES = {
-  ready: "○ Ready", spawning: "◔ Starting", running: "● Running", stopping: "◑ Draining", ended: "■ Ended",
-};
 
 const at = (id) => document.getElementById(id);
 const figures = new Figures(at("figures"));
@@ -65,8 +62,8 @@ function show(data) {
 }
 
 function headline({ state, run }) {
-  put("state", STATES[state] ?? state);
-  document.title = `${STATES[state] ?? state} · Tokenswarm`;
+  put("state", stateWord(state));
+  document.title = `${stateWord(state)} · Tokenswarm`;
   put("name", run ? run.name : "Tokenswarm live");
   put("about", run ? `Run ${run.id} · ${run.model} at ${run.target} · ${run.loop} loop` : "");
   at("simulated").hidden = !run?.simulated;

@@ -114,7 +114,7 @@ class Answers:
             "form.json": {"groups": [{"name": "g", "fields": [self._field(n) for n in ("host", "model")]}]},
             "models.json": {"success": True, "models": [f"model-{n}" for n in range(100)]},
             "state.json": {"state": "running", "load": 5, "unit": "arrivals/s", "left_s": number, "says": ""}
-            | {"workers": {"there": 200, "expected": 200}, "waiting": False},
+            | {"workers": {"there": 200, "expected": 200}, "can_start": False, "can_change": True},
         }
         return json.dumps(says[name]).encode() if name in says else None
 

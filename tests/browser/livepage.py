@@ -32,24 +32,24 @@ class LivePage:
         return self.controls.get_by_role("button", name=name, exact=True)
 
     def wait_for_state(self, word: str) -> None:
-        """Wait until the headline says so: Ready, Running, Ended."""
-        self.page.locator("#state", has_text=word).wait_for()
+        """Wait until headline and controls say so: Ready, Running, Stopped."""
+        for place in ("#state", "#controls .state"):
+            self.page.locator(place, has_text=word).wait_for()
 
     def wait_until_free(self) -> None:
         """Wait until a run can be started."""
-        self.controls.get_by_role("status").get_by_text("No run is on").wait_for()
         self._wait("document.querySelector('#control-start button').disabled === false")
 
     def start(self) -> None:
         """Press Start, and wait until a run is on."""
         self.button("Start").click()
         self.button("Stop").wait_for()
-        self._wait("!/Ready|Ended/.test(document.getElementById('state').textContent)")  # of an earlier run
+        self._wait("!/Ready|Stopped/.test(document.getElementById('state').textContent)")  # of an earlier run
 
     def stop(self) -> None:
         """Press Stop, and wait until the page has the run's last numbers."""
         self.button("Stop").click()
-        self.wait_for_state("Ended")
+        self.wait_for_state("Stopped")
         self.wait_until_free()
 
     def wait_for_requests(self, more: int = 0) -> int:

@@ -63,7 +63,7 @@ def test_one_process_until_its_server_breaks(live: Callable[..., Served], page: 
     _downloads(ours, run)
 
     ours.page.reload()
-    ours.wait_for_state("Ended")
+    ours.wait_for_state("Stopped")
     ours.wait_until_free()
     check_says(ours, run, 9_000_000_000)
     ours.markers.get_by_text(NOTE).wait_for()

@@ -106,7 +106,7 @@ def test_page_follows_a_run_and_the_next(tmp_path: Path, workers: int, base: str
         _locusts_page_is_extended_and_not_polluted(shown)
 
         shown.press("stop")
-        ended = shown.until(lambda data: data["state"] == "ended")
+        ended = shown.until(lambda data: data["state"] == "stopped")
         _page_says_what_the_run_directory_says(shown, ended)
         assert ended["run"]["tokens_per_s"] is None  # of now; the table has the whole run's
         first = ended["run"]["id"]
@@ -116,7 +116,7 @@ def test_page_follows_a_run_and_the_next(tmp_path: Path, workers: int, base: str
         again = shown.until(lambda data: data["run"]["id"] != first and len(data["unix_s"]) >= 2)
         assert again["run"]["requests"] < ended["run"]["requests"]
         shown.press("stop")
-        _page_says_what_the_run_directory_says(shown, shown.until(lambda data: data["state"] == "ended"))
+        _page_says_what_the_run_directory_says(shown, shown.until(lambda data: data["state"] == "stopped"))
         assert "Traceback" not in shown.master.said
 
 

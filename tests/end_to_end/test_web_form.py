@@ -29,6 +29,7 @@ from tests.end_to_end.locusts import (
 
 QUICK = '{"ttft_ms": 20, "itl_ms": 5, "tokens": 12}'
 FORM = {"user_count": "2", "spawn_rate": "2"}
+WAITS = "waiting for workers: found none, expected 2"
 
 
 class Web(NamedTuple):
@@ -59,8 +60,7 @@ class Web(NamedTuple):
 
     def wait_until_free(self) -> None:
         """Wait until the run has ended and its workers are there again."""
-        self.wait_for_state("ready")
-        self.wait("its workers", lambda: not self.ask("/llm/state.json")["waiting"])
+        self.wait("the next run's turn", lambda: self.ask("/llm/state.json")["can_start"])
 
     def runs(self) -> list[Result]:
         return sorted((result(path) for path in self.path.glob("out/*")), key=lambda run: run.meta["run"])
@@ -138,7 +138,7 @@ def test_a_bad_form_is_one_line_and_nothing_starts(
     assert answer["field"] == field
     assert idle.ask("/llm/form.json") == before
     now = idle.ask("/llm/state.json")
-    assert (now["state"], now["workers"], now["waiting"]) == ("ready", None, False)
+    assert (now["state"], now["workers"], now["can_start"]) == ("ready", None, True)
     assert idle.ask("/stats/requests")["state"] == "ready"
     assert not (idle.path / "out").exists()
     assert idle.locust.errors() == []
@@ -169,7 +169,7 @@ def test_a_full_disk_ends_the_run_and_the_page_says_why(tmp_path: Path) -> None:
         resource.prlimit(made.locust.process.pid, resource.RLIMIT_FSIZE, (20000, most))
         assert made.ask("/swarm", {"user_count": "60", "spawn_rate": "60"})["success"]
         made.wait("a full disk", lambda: "cannot be written" in made.ask("/llm/state.json")["says"])
-        made.wait_for_state("ready")
+        made.wait_until_free()
         assert "File too large" in made.ask("/llm/state.json")["says"]
         resource.prlimit(made.locust.process.pid, resource.RLIMIT_FSIZE, (most, most))
         assert made.ask("/swarm", FORM)["success"]  # there is room again
@@ -187,10 +187,11 @@ def test_a_master_without_workers_says_that_it_waits(tmp_path: Path) -> None:
     with web(
         tmp_path, "arrivals", "--master", "--master-bind-port", str(free_port()), "--expect-workers", "2"
     ) as made:
-        assert made.ask("/llm/state.json")["waiting"]
+        now = made.ask("/llm/state.json")
+        assert (now["state"], now["can_start"], now["says"]) == ("ready", False, WAITS)
         answer = made.ask("/swarm", FORM)
     assert answer["success"] is False
-    assert answer["message"] == "waiting for workers: found none, expected 2"
+    assert answer["message"] == WAITS
 
 
 @pytest.mark.parametrize("workers", [0, 2])
