@@ -81,7 +81,24 @@ function cell(kind, text, heading) {
   return made;
 }
 
+// Fills the cells that are there, where they fit: whoever reads them keeps the place.
 function table(columns, rows) {
+  const keys = Object.keys(columns);
+  const texts = rows.map((row) => keys.map((key) => cellText(key, row[key])));
+  const lines = [...at("table").querySelector("tbody").rows];
+  const fits = lines.length === rows.length && lines.every((line) => line.cells.length === keys.length);
+  if (!fits) return build(columns, texts);
+  lines.forEach((line, row) => [...line.cells].forEach((filled, place) => {
+    if (filled.textContent !== texts[row][place]) filled.textContent = texts[row][place];
+  }));
+}
+
+function cellText(key, value) {
+  if (value === null) return "–";
+  return key === "n" || typeof value === "string" ? String(value) : value.toFixed(2);
+}
+
+function build(columns, texts) {
   const head = document.createElement("tr");
   for (const heading of Object.values(columns)) {
     const made = cell("th", heading);
@@ -89,15 +106,13 @@ function table(columns, rows) {
     head.append(made);
   }
   at("table").querySelector("thead").replaceChildren(head);
-  at("table").querySelector("tbody").replaceChildren(...rows.map((row) => {
+  at("table").querySelector("tbody").replaceChildren(...texts.map((row) => {
     const line = document.createElement("tr");
-    for (const [key, heading] of Object.entries(columns)) {
-      const exact = key === "n" || typeof row[key] === "string";
-      const text = row[key] === null ? "–" : exact ? String(row[key]) : row[key].toFixed(2);
-      const made = cell(key === "scenario" ? "th" : "td", text, heading);
+    Object.entries(columns).forEach(([key, heading], place) => {
+      const made = cell(key === "scenario" ? "th" : "td", row[place], heading);
       if (key === "scenario") made.scope = "row";
       line.append(made);
-    }
+    });
     return line;
   }));
 }

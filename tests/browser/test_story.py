@@ -57,7 +57,6 @@ def test_one_process_until_its_server_breaks(live: Callable[..., Served], page: 
     run = _ended(served, 1)
     assert set(run.outcomes()) >= {"ok", "connect"}
     check_says(ours, run, 9_000_000_000)
-    _is_drawn_readably(ours)
     assert drawn(ours.tab, lambda text: text == f"⚑ {NOTE}").count("Errors by outcome (/s)") == 1
     ours.tab.check_looks("ended")
     _downloads(ours, run)
@@ -105,13 +104,6 @@ def test_master_and_workers_below_a_base_path(live: Callable[..., Served], page:
     run = _ended(served, 1)
     check_says(ours, run)
     assert len(run.meta["workers"]["seen"]) == 2
-
-
-def _is_drawn_readably(ours: LivePage) -> None:
-    """Words of markers that were set at nearly the same time do not lie over each other."""
-    placed = ours.page.evaluate("Object.entries(window.placed)")
-    heights = {text: top for text, top in placed if text.startswith("⚑")}
-    assert len(heights) == len(set(heights.values())) == 2
 
 
 def _refuses_what_is_wrong(ours: LivePage, served: Served) -> None:
