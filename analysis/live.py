@@ -17,6 +17,7 @@ default one. Requests in flight are in no row yet, so that what is said of them 
 gaps are logged some seconds late, and `as_of_unix_s` of an objective says how late.
 """
 
+import gc
 import json
 import math
 import os
@@ -53,6 +54,7 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # nothing but answers belongs there
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line)), allow_nan=False), file=answers, flush=True)
+        gc.collect()  # a run's tables hang in circles of few objects: Python would let several of them lie
 
 
 def answer(question: Mapping[str, Any]) -> dict[str, Any]:

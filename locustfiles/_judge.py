@@ -201,27 +201,27 @@ class Judging:
 
     def _follow(self, run: Any) -> None:
         while self._coordinator.run is run:
-            until = time.monotonic() + max(PAUSE_S, SHARE * self._judge(run, goes_on=True))
+            until = time.monotonic() + self._judge(run, goes_on=True)
             while self._coordinator.run is run and time.monotonic() < until:
                 gevent.sleep(STEP_S)
         self._judge(run, goes_on=False)
 
     def _judge(self, run: Any, *, goes_on: bool) -> float:
-        """Ask once; returns how long it took, in seconds of CPU."""
+        """Ask once; returns how long to wait before the next time, in s: a long run is judged rarely."""
         try:
             known = so_far(run) if goes_on else None
             answer = self._process.ask(do="judge", run=str(run.directory.path.absolute()), known=known)
         except OSError as error:  # a full disk: the coordinator finds it, too, and ends the run
             answer = {"error": error.strerror or str(error)}
         if self._run is not run:
-            return 0.0  # another one has begun
+            return PAUSE_S  # another one has begun
         before = self._found
         if "error" in answer:
             texts = [objective["text"] for objective in before["objectives"]]
             answer = _unjudged(before["sla"], texts, f"not judged: {answer['error']}")
-        took_s = float(answer.pop("took_s", 0.0))
-        self._found = answer | {"run": run.merge.run}
-        return took_s
+        pause_s = max(PAUSE_S, SHARE * float(answer.pop("took_s", 0.0)))
+        self._found = answer | {"run": run.merge.run, "every_s": round(pause_s)}
+        return pause_s
 
 
 def so_far(run: Any) -> Answer:
@@ -254,6 +254,7 @@ def _unjudged(sla: str | None, objectives: list[str], reason: str) -> Answer:
         "reasons": [reason],
         "objectives": [{"text": text, **unknown, "reason": ""} for text in objectives],
         "run": None,
+        "every_s": None,
     }
 
 

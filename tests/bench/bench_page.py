@@ -104,6 +104,7 @@ class Answers:
         says: dict[str, Any] = {
             "sla.json": {"run": "bench", "sla": "bench", "status": "PASS", "so_far": True, "reasons": []}
             | {
+                "every_s": 2,
                 "as_of_unix_s": START_S + number,
                 "objectives": [self._objective(metric) for metric in ("ttft", "itl")],
             },
