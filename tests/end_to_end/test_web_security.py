@@ -271,15 +271,15 @@ def test_name_of_a_proxy_before_us_is_welcome_when_it_is_said(tmp_path: Path) ->
 
 
 def test_autostart(tmp_path: Path) -> None:
-    with serving(tmp_path, "--autostart", "-u", "5", "-r", "5", "-t", "3") as served:
+    with serving(tmp_path, "--autostart", "-u", "5", "-r", "5") as served:
         until(lambda: b"tokenswarm_run_info{" in served.get("/llm/metrics").body)
-        served.locust.wait_until_it_says("Results are in")
+        until(lambda: b'outcome="ok"} 0.0' not in served.get("/llm/metrics").body)
+        served.runs_begun = 1
+        folder = served.stop().path
         body = served.get("/llm/metrics").body.decode()
         assert "tokenswarm_run_info{" not in body
         (count,) = re.findall(r'tokenswarm_requests_total\{.*outcome="ok".*\} ([0-9.]+)', body)
         assert float(count) > 0
         assert served.get("/llm/").status == 200
-        (folder,) = served.runs()
-        served.runs_begun = 1
         served.start(users=3)  # and another by hand
         assert served.stop().path != folder
