@@ -83,7 +83,7 @@ class Timeline:
         hour, at = self._hours.get(unix_s // HOUR_S), unix_s % HOUR_S * WIDTH
         kept = hour[at : at + WIDTH] if hour else array("q", bytes(8 * WIDTH))
         values = _with(kept, ticks)
-        return Second(unix_s, *values[:CPU], values[CPU] / 1000, values[WORKERS])
+        return Second._make((unix_s, *values[:CPU], values[CPU] / 1000, values[WORKERS]))
 
 
 def _with(row: "array[int]", ticks: Collection[Tick]) -> list[int]:
