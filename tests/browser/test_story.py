@@ -31,7 +31,11 @@ def test_one_process_until_its_server_breaks(live: Callable[..., Served], page: 
     ours.tab.check_looks("ready")
     _refuses_what_is_wrong(ours, served)
 
-    ours.field("SLA").fill(SLA)
+    ours.page.locator("#control-models option[value='sim']").wait_for(state="attached")  # asked of the server
+    ours.controls.get_by_label("or read it from a file").set_input_files(
+        {"name": "slo.yaml", "mimeType": "text/plain", "buffer": SLA.encode()}
+    )
+    ours.wait_for("text => document.getElementById('control-sla_text').value === text", SLA)
     ours.field("Arrivals").fill("10")
     ours.field("Ramp").fill("50")
     _start_by_keyboard(ours)
@@ -43,6 +47,9 @@ def test_one_process_until_its_server_breaks(live: Callable[..., Served], page: 
     ours.tab.wait_for_writing("Gap between tokens (ITL) (ms)", ITL)
     ours.objective(ERRORS).locator(".sla-figures").wait_for()
     assert "FAIL" not in ours.light(ERRORS).inner_text()
+    with ours.page.expect_response(lambda answer: "span=recent" in answer.url):
+        ours.page.get_by_label("Last 5 minutes", exact=True).check()
+    ours.page.get_by_label("Whole run", exact=True).check()
     _locusts_own_page(page(f"{served.url}/"))
     ours.tab.check_looks("running")
     (so_far,) = served.runs()

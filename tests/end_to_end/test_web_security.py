@@ -47,7 +47,8 @@ def ask(served: Served, method: str, path: str, **headers: str) -> Answer:
 def ok_count(served: Served) -> float:
     """Return how many requests Prometheus is told were ok; 0 where it is told of none."""
     body = served.get("/llm/metrics").body.decode()
-    return sum(map(float, re.findall(r'^tokenswarm_requests_total\{.*outcome="ok".*\} (\S+)$', body, re.M)))
+    line = re.compile(r'^tokenswarm_requests_total\{.*outcome="ok".*\} (\S+)$', re.MULTILINE)
+    return sum(map(float, line.findall(body)))
 
 
 def check_headers(answer: Answer) -> None:
