@@ -5,10 +5,10 @@
 Goal: thousands of polls later the page holds what it held after some hundred, and less than 150 MB. The
 answers are the largest there are (every column, both heat maps, errors, 20 scenarios, an SLA, markers), no
 two in a row the same. Nothing debugs the browser: DevTools and every driver built on them keep the answers
-that they see, which would be measured as the page's. So Chromium is started with the page as its argument. How
-much it holds is measured at its own pace. Then a script that this server puts before the page's own makes its
-clock run as fast as the machine can, and what grows is looked for: so fast Chromium finds little time to
-collect, holds some 70 MB more and keeps them, so that its level is not the page's then.
+that they see, which would be measured as the page's. So Chromium is started with the page as its argument.
+How much it holds is measured at its own pace. Then a script that this server puts before the page's own makes
+its clock run as fast as the machine can, and what grows is looked for: so fast Chromium finds little time to
+collect, holds some 90 MB more and keeps them, so that its level is not the page's then.
 
 Private memory is the renderer's own (smaps_rollup: Private_Clean + Private_Dirty), the charts' canvases
 included; nobody asks it to let go of anything. The script tells the heap (JavaScript's, with what is not
