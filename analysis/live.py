@@ -4,7 +4,7 @@ It reads one JSON object a line from stdin, answers each with one on stdout, and
 gives way to everything else on the machine, for that is where the load comes from.
 
     {"do": "check", "sla": TEXT, "file": NAME, "scenarios": [NAME, ...], "window_s": NUMBER | null}
-        -> {"name": TEXT, "objectives": [TEXT, ...], "limits_ns": {METRIC: NUMBER, ...}}
+        -> {"name": TEXT, "objectives": [TEXT, ...], "limits": [[METRIC, LIMIT_NS, STRICT], ...]}
     {"do": "judge", "run": PATH, "known": {...} | null}
         -> {"sla", "status", "so_far", "as_of_unix_s", "reasons", "objectives", "took_s"}
     {"do": "report", "run": PATH, "known": {...} | null, "pdf": PATH}
@@ -17,6 +17,7 @@ default one. Requests in flight are in no row yet, so that what is said of them 
 gaps are logged some seconds late, and `as_of_unix_s` of an objective says how late.
 """
 
+import gc
 import json
 import math
 import os
@@ -53,6 +54,7 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # nothing but answers belongs there
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line)), allow_nan=False), file=answers, flush=True)
+        gc.collect()  # a run's tables hang in circles of few objects: Python would let several of them lie
 
 
 def answer(question: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,12 +78,11 @@ def check(question: Mapping[str, Any]) -> dict[str, Any]:
         text = f"found {found.quality[0].text!r}, expected objectives alone: no load test measures quality"
         raise slas.SlaError(f"{file}: quality: {text} (tokenswarm quality does)")
     slas.refuse_unmeasured(found, file, question["scenarios"], math.inf if window_s is None else window_s)
-    limits_ns: dict[str, int] = {}  # what one request must keep to count as goodput
-    for limit in found.limits():
-        if limit.metric not in slas.POOLED_METRICS:
-            limits_ns[limit.metric] = min(limit.limit_ns, limits_ns.get(limit.metric, limit.limit_ns))
-    objectives = [objective.text for objective in found.objectives]
-    return {"name": found.name, "objectives": objectives, "limits_ns": limits_ns}
+    return {
+        "name": found.name,
+        "objectives": [objective.text for objective in found.objectives],
+        "limits": [[limit.metric, limit.limit_ns, limit.strict] for limit in found.limits()],
+    }
 
 
 def judge(question: Mapping[str, Any]) -> dict[str, Any]:

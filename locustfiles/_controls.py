@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 MODELS_MAX = 500
 BACK_S = 10.0  # how long the workers of a run may take to be there again
+FREE = ("ready", "stopped")
 NOT_NOW = {
-    "beginning": "a run is just being started",
-    "ending": "the last run is still ending (its streams may run to their end): try again in a moment",
+    "spawning": "a run is just being started",
+    "stopping": "the last run is still stopping (its streams may run to their end): try again in a moment",
 }
 
 log = logging.getLogger("tokenswarm")
@@ -49,7 +50,7 @@ class Controls:
 
     def swarm(self) -> Any:
         """Start a run or change the load of the one that is on, as Locust does, if the form is fit for it."""
-        running = self._coordinator.state == "running"
+        running = self._coordinator.is_on
         form = self._fields(running=running)
         options = self._environment.parsed_options
         run_time_s = options.run_time
@@ -87,8 +88,8 @@ class Controls:
     def _check_start(self, form: "MultiDict[str, str]") -> None:
         """Refuse what cannot begin; raises FormError."""
         now = self._coordinator.state
-        if self._checking or now != "ready":
-            raise FormError(NOT_NOW.get(now, NOT_NOW["beginning"]))
+        if self._checking or now not in FREE:
+            raise FormError(NOT_NOW.get(now, NOT_NOW["spawning"]))
         if self.waiting():
             raise FormError(self.waiting())
         self._checking = True  # asking the server takes a moment, in which a second click may come
@@ -156,7 +157,7 @@ class Controls:
 
     def left_s(self) -> int | None:
         """Return how long the run still goes on, where it has an end."""
-        if self._ends_s is None or self._coordinator.state != "running":
+        if self._ends_s is None or not self._coordinator.is_on:
             return None
         return max(0, math.ceil(self._ends_s - time.monotonic()))
 
@@ -181,13 +182,15 @@ class Controls:
 
     def now(self) -> dict[str, Any]:
         """Return where the run stands, for a page."""
-        coordinator, workers = self._coordinator, self.workers()
-        run = coordinator.run
+        coordinator, workers, waiting = self._coordinator, self.workers(), self.waiting()
+        run, state, is_on = coordinator.run, coordinator.state, coordinator.is_on
+        not_now = "" if is_on else NOT_NOW.get(state, "")
         each = run.settings.rate_per_user if run and run.loop == "open" else 1.0
         return {
-            "state": coordinator.state,
-            "says": NOT_NOW.get(coordinator.state, "") or coordinator.refused or self.waiting(),
-            "waiting": bool(self.waiting()),
+            "state": state,
+            "says": not_now or coordinator.refused or waiting,
+            "can_start": state in FREE and not waiting,
+            "can_change": is_on,
             "workers": workers and {"there": workers[0], "expected": workers[1]},
             "run": run.options.run_id if run else None,
             "unit": "arrivals/s" if run and run.loop == "open" else "users",

@@ -101,13 +101,23 @@ class Coordinator:
 
     @property
     def state(self) -> str:
-        """Where this process's runs stand: ready | beginning | running | ending."""
+        """Where this process's runs stand, in Locust's words.
+
+        ready (none yet) | spawning | running | stopping (streams may run to their end) | stopped.
+        """
         now = self.environment.runner.state
         if self._beginning:
-            return "beginning"
-        if self.run:
-            return "running" if now in BUSY and not self.run.finishing else "ending"
-        return "ending" if now in (*BUSY, locust.runners.STATE_CLEANUP) else "ready"  # it did not begin
+            return "spawning"
+        if self.run and now in BUSY and not (self.run.finishing or self.run.stopping_unix_ns):
+            return "running" if self.run.spawned_unix_ns else "spawning"
+        if self.run or now in (*BUSY, locust.runners.STATE_CLEANUP):  # the latter: it did not begin
+            return "stopping"
+        return "stopped" if self.latest else "ready"
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a run is on whose load can be changed."""
+        return self.run is not None and self.state in {"spawning", "running"} and not self._beginning
 
     def look(self, options: Any, host: str, classes: list[Any]) -> tuple[Settings, str, Target]:
         """Check what a run by these options would be made of: settings, kind of loop, server.

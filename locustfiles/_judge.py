@@ -17,6 +17,7 @@ import gevent.lock
 import gevent.subprocess
 
 from locustfiles import _meta
+from locustfiles._live_table import Limit
 from locustfiles._options import KEYS
 from locustfiles._workload import WorkloadError
 
@@ -128,7 +129,8 @@ class Judging:
         self._run: Any = None  # the latest
         self.runs: dict[str, Kept] = {}  # by id, all of this process
         self._found = self._demanded = _unjudged(None, [], NO_SLA)
-        self._limits_ns: dict[str, int] = {}  # what the next run's requests must keep
+        self._limits_demanded: list[Limit] = []  # of the next run
+        self._limits: list[Limit] = []
         self._from_file, self._unread = "", ""
         options = environment.parsed_options
         if options.sla and not options.sla_text:
@@ -150,7 +152,7 @@ class Judging:
 
     def _checked(self, text: str, options: Any) -> Answer:
         if not text.strip():
-            return {"name": None, "objectives": [], "limits_ns": {}}
+            return {"name": None, "objectives": [], "limits": []}
         self._process.begin_again()
         return self._process.ask(
             do="check",
@@ -171,14 +173,15 @@ class Judging:
             raise WorkloadError(str(answer["error"]))
         said = NOT_YET if answer["objectives"] else NO_SLA
         self._demanded = _unjudged(answer["name"], answer["objectives"], said)
-        self._limits_ns = answer["limits_ns"]
+        self._limits_demanded = [Limit(*limit) for limit in answer["limits"]]
 
     def follow(self, run: Any) -> None:
         """Judge a run while it goes on and when it has ended; returns at once."""
         self._run, name = run, run.merge.run
         self._found = self._demanded | {"run": name}
+        self._limits = self._limits_demanded
         if run.live:
-            run.live.table.limits_ns = self._limits_ns
+            run.live.table.limits = self._limits
         self.runs[name] = Kept(
             run=name,
             name=run.options.run_name or run.settings.scenario,
@@ -192,33 +195,33 @@ class Judging:
         """Return how the current run stands, else the latest one: what /llm/sla.json says."""
         return self._found
 
-    def objectives(self) -> list[str]:
-        """Return the objectives of the run that is on, as the SLA writes them."""
-        return [one["text"] for one in self._found["objectives"]]
+    def limits(self) -> list[Limit]:
+        """Return every latency limit of the SLA of the run that is on."""
+        return self._limits
 
     def _follow(self, run: Any) -> None:
         while self._coordinator.run is run:
-            until = time.monotonic() + max(PAUSE_S, SHARE * self._judge(run, goes_on=True))
+            until = time.monotonic() + self._judge(run, goes_on=True)
             while self._coordinator.run is run and time.monotonic() < until:
                 gevent.sleep(STEP_S)
         self._judge(run, goes_on=False)
 
     def _judge(self, run: Any, *, goes_on: bool) -> float:
-        """Ask once; returns how long it took, in seconds of CPU."""
+        """Ask once; returns how long to wait before the next time, in s: a long run is judged rarely."""
         try:
             known = so_far(run) if goes_on else None
             answer = self._process.ask(do="judge", run=str(run.directory.path.absolute()), known=known)
         except OSError as error:  # a full disk: the coordinator finds it, too, and ends the run
             answer = {"error": error.strerror or str(error)}
         if self._run is not run:
-            return 0.0  # another one has begun
+            return PAUSE_S  # another one has begun
         before = self._found
         if "error" in answer:
             texts = [objective["text"] for objective in before["objectives"]]
             answer = _unjudged(before["sla"], texts, f"not judged: {answer['error']}")
-        took_s = float(answer.pop("took_s", 0.0))
-        self._found = answer | {"run": run.merge.run}
-        return took_s
+        pause_s = max(PAUSE_S, SHARE * float(answer.pop("took_s", 0.0)))
+        self._found = answer | {"run": run.merge.run, "every_s": round(pause_s)}
+        return pause_s
 
 
 def so_far(run: Any) -> Answer:
@@ -251,6 +254,7 @@ def _unjudged(sla: str | None, objectives: list[str], reason: str) -> Answer:
         "reasons": [reason],
         "objectives": [{"text": text, **unknown, "reason": ""} for text in objectives],
         "run": None,
+        "every_s": None,
     }
 
 

@@ -60,4 +60,5 @@ def light(status: str | None) -> str:
 def _as_of(found: "Answer") -> str:
     if not found["so_far"] or found["as_of_unix_s"] is None:
         return ""
-    return f" (so far, as of {datetime.fromtimestamp(found['as_of_unix_s'], UTC):%H:%M:%S} UTC)"
+    as_of = datetime.fromtimestamp(found["as_of_unix_s"], UTC)
+    return f" (so far, as of {as_of:%H:%M:%S} UTC, judged every {found['every_s']} s)"

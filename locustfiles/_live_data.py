@@ -83,7 +83,7 @@ class Answers:
     def _answer(self, span: str) -> dict[str, Any]:
         run = self._coordinator.latest
         now_s = time.time()
-        answer = {"span": span, "now_unix_s": round(now_s, 1), "state": _state(run), "run": None}
+        answer = {"span": span, "now_unix_s": round(now_s, 1), "state": self._coordinator.state, "run": None}
         if run is None:
             return answer
         live = run.live
@@ -106,17 +106,6 @@ class Answers:
             "tokens_per_s": _now(columns["tokens_per_s"], NOW_S, ended=ended),
             "ok_per_s": _now(columns["ok_per_s"], NOW_S, ended=ended),
         }
-
-
-def _state(run: Any) -> str:
-    """Return ready | spawning | running | stopping | ended."""
-    if run is None:
-        return "ready"
-    if run.ended_unix_ns:
-        return "ended"
-    if run.stopping_unix_ns:
-        return "stopping"
-    return "running" if run.spawned_unix_ns else "spawning"
 
 
 def _elapsed_s(run: Any) -> float:

@@ -6,10 +6,10 @@ business. The percentiles are those of the run directory's interval logs: 0.1 % 
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 from analysis.histogram import Histogram, bin_high
 from analysis.record import RequestRecord
@@ -36,6 +36,18 @@ COLUMNS = {
 Totals = Mapping[tuple[str, str], Histogram]  # by (metric, scenario)
 
 
+class Limit(NamedTuple):
+    """One latency limit of the SLA: metric < limit_ns, or <= where not strict."""
+
+    metric: str
+    limit_ns: int
+    strict: bool
+
+    def holds(self, value_ns: int) -> bool:
+        """Say whether a value keeps it."""
+        return value_ns < self.limit_ns if self.strict else value_ns <= self.limit_ns
+
+
 @dataclass(slots=True)
 class Counts:
     """What is counted of one scenario's requests beside the merged histograms."""
@@ -54,7 +66,7 @@ class Table:
 
     def __init__(self) -> None:
         """Begin without any, and without limits."""
-        self.limits_ns: Mapping[str, int] = {}  # metric -> what one request must be below
+        self.limits: Sequence[Limit] = ()  # what a request must keep to be good
         self._scenarios: dict[str, Counts] = {}
 
     def count(self, record: RequestRecord) -> None:
@@ -80,12 +92,14 @@ class Table:
             "max_gap": record.gap_max_ns,
             "dispatch_lag": sent_ns,
         }
-        return all((values_ns.get(metric) or 0) < limit_ns for metric, limit_ns in self.limits_ns.items())
+        return all(
+            limit.holds(values_ns.get(limit.metric) or 0) for limit in self.limits
+        )  # a gap is no request
 
     def rows(self, totals: Totals, elapsed_s: float) -> list[dict[str, Any]]:
         """Return a row per scenario with the keys of COLUMNS; None where nothing is known."""
         return [
-            _row(scenario, counts, totals, elapsed_s) | ({} if self.limits_ns else {"goodput_per_s": None})
+            _row(scenario, counts, totals, elapsed_s) | ({} if self.limits else {"goodput_per_s": None})
             for scenario, counts in sorted(self._scenarios.items())
         ]
 

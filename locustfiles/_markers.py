@@ -76,7 +76,7 @@ class Markers:
         """Start as Locust does, having marked a change if a run is on."""
         before, self.users = self.users, user_count
         run = self._coordinator.run
-        if run is not None and self._coordinator.state == "running" and before != user_count:
+        if run is not None and self._coordinator.is_on and before != user_count:
             each = run.settings.rate_per_user if run.loop == "open" else 1
             what = "arrivals/s" if run.loop == "open" else "users"
             try:

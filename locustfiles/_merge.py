@@ -5,45 +5,17 @@ network does to it; one of another run never counts; a gap in the numbering is a
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from analysis.histogram import Histogram, Interval
 from analysis.record import RequestRecord
 from locustfiles._ledger import Report
 from locustfiles._live import Live
+from locustfiles._timeline import FAILED, OFFERED, OK, STARTED, Second, Tick, Timeline
 
 SECOND_NS = 1_000_000_000
-HOLES_MAX_S = 3600
 TICKS_KEPT_S = 60  # one tick of a worker replaces another of the same second, if it comes that soon
-
-
-class Second(NamedTuple):
-    """One row of timeline.csv."""
-
-    unix_s: int
-    offered: int  # requests due
-    started: int  # requests sent
-    ok: int
-    failed: int
-    in_flight: int
-    tokens: int  # token-bearing chunks that arrived
-    lag_max_ns: int
-    cpu_share_max: float  # of the busiest worker
-    workers: int  # that reported
-
-
-class State(NamedTuple):
-    """What all workers said of one second."""
-
-    in_flight: int
-    tokens: int
-    lag_max_ns: int
-    cpu_max_permille: int
-    workers: int
-
-
-NO_STATE = State(0, 0, 0, 0, 0)
 
 
 @dataclass
@@ -103,11 +75,8 @@ class Merge:
         self.clock_jumps = 0
         self.clocks: set[str] = set()
         self._intervals: dict[tuple[str, str, int], Histogram] = defaultdict(Histogram)
-        self._events: defaultdict[int, list[int]] = defaultdict(
-            lambda: [0, 0, 0, 0]
-        )  # offered started ok failed
-        self._ticks: dict[int, dict[str, list[int]]] = defaultdict(dict)  # by worker; of the latest seconds
-        self._states: dict[int, State] = {}  # of all workers, of the seconds before
+        self._timeline = Timeline()
+        self._ticks: dict[int, dict[str, Tick]] = defaultdict(dict)  # by worker; not in the timeline yet
 
     def take(self, report: Report) -> list[RequestRecord]:
         """Merge one report; returns its records, or none if it does not count."""
@@ -133,6 +102,7 @@ class Merge:
         for metric, scenario, second, plain in report["histograms"]:
             self._add(metric, scenario, second, Histogram.from_plain(plain))
         for unix_s, *tick in report["ticks"]:
+            self._timeline.know(unix_s)
             self._ticks[unix_s][report["worker"]] = tick
             if self._live:
                 self._live.tick(unix_s, tick)
@@ -150,12 +120,12 @@ class Merge:
 
     def _count(self, record: RequestRecord) -> None:
         due_s = record.due_unix_ns // SECOND_NS
-        self._events[due_s][0] += 1
+        self._timeline.count(due_s, OFFERED)
         if record.sent_ns is not None:
-            self._events[(record.due_unix_ns + record.sent_ns) // SECOND_NS][1] += 1
+            self._timeline.count((record.due_unix_ns + record.sent_ns) // SECOND_NS, STARTED)
             self.totals["dispatch_lag", record.scenario].record((record.sent_ns,))
-        column = 2 if record.outcome == "ok" else 3
-        self._events[(record.due_unix_ns + record.end_ns) // SECOND_NS][column] += 1
+        end_s = (record.due_unix_ns + record.end_ns) // SECOND_NS
+        self._timeline.count(end_s, OK if record.outcome == "ok" else FAILED)
         if record.first_ns is not None:
             self._one("ttft", record.scenario, due_s, record.first_ns)
         if record.outcome == "ok":
@@ -187,36 +157,12 @@ class Merge:
             return
         newest = max(self._ticks)
         for unix_s in [unix_s for unix_s in self._ticks if unix_s <= newest - TICKS_KEPT_S]:
-            ticks = list(self._ticks.pop(unix_s).values())
-            self._states[unix_s] = _state(ticks, self._states.get(unix_s, NO_STATE))
+            self._timeline.add(unix_s, self._ticks.pop(unix_s).values())
 
-    def seconds(self) -> list[Second]:
-        """Return the timeline so far: a row a second, from the first to the last."""
-        known = self._events.keys() | self._ticks.keys() | self._states.keys()
-        if not known:
-            return []
-        rows = []
-        span = range(min(known), max(known) + 1)
-        # A clock that was set by days would ask for millions of empty rows, every second again.
-        for unix_s in span if len(span) <= len(known) + HOLES_MAX_S else sorted(known):
-            ticks = list(self._ticks.get(unix_s, {}).values())
-            state = _state(ticks, self._states.get(unix_s, NO_STATE))
-            offered, started, ok, failed = self._events.get(unix_s, (0, 0, 0, 0))
-            rows.append(
-                Second(
-                    unix_s,
-                    offered,
-                    started,
-                    ok,
-                    failed,
-                    state.in_flight,
-                    state.tokens,
-                    state.lag_max_ns,
-                    state.cpu_max_permille / 1000,
-                    state.workers,
-                )
-            )
-        return rows
+    def seconds(self) -> Iterator[Second]:
+        """Yield the timeline so far: a row a second, from the first to the last; it may go on meanwhile."""
+        for unix_s in self._timeline.seconds():
+            yield self._timeline.row(unix_s, self._ticks.get(unix_s, {}).values())
 
     def metric(self, name: str) -> Histogram:
         """Return one metric's histogram over all scenarios."""
@@ -225,14 +171,3 @@ class Merge:
             if metric == name:
                 merged.merge(histogram)
         return merged
-
-
-def _state(ticks: list[list[int]], before: State) -> State:
-    """Add ticks of several workers to what was known of their second."""
-    return State(
-        before.in_flight + sum(tick[0] for tick in ticks),
-        before.tokens + sum(tick[1] for tick in ticks),
-        max([before.lag_max_ns, *(tick[2] for tick in ticks)]),
-        max([before.cpu_max_permille, *(tick[3] for tick in ticks)]),
-        before.workers + len(ticks),
-    )

@@ -7,7 +7,6 @@ and at the limits that the run is judged by.
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from prometheus_client.exposition import choose_encoder
 
 from analysis.histogram import Histogram
 from analysis.record import OUTCOMES
+from locustfiles._live_table import Limit
 from locustfiles._totals import Pair, Pairs, Totals, edges_ns, up_to
 
 EXIT_USAGE = 2
@@ -33,11 +33,8 @@ STALE_S = 5  # a tick older than the newest by more says nothing of now
 
 log = logging.getLogger("tokenswarm")
 
-Objectives = Callable[[], Iterable[str]]
-"""The objectives of the run that is on, in the SLA's own words ("ttft p95 < 100 ms")."""
-
-_LIMIT = re.compile(r"\b(ttft|itl|e2e|dispatch_lag)\b[^<,)]*<=?\s*([0-9.]+)\s*(us|ms|s)\b")
-_UNIT_NS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+Limits = Callable[[], Iterable[Limit]]
+"""The latency limits of the run that is on."""
 
 
 class _Shown(NamedTuple):
@@ -86,26 +83,13 @@ _COUNTS = {
 }
 
 
-def limits_ns(objectives: Iterable[str]) -> dict[str, set[int]]:
-    """Return metric -> the latencies (ns) that objectives, or the parts of a goodput, limit it to."""
-    found: dict[str, set[int]] = {}
-    for text in objectives:
-        for metric, number, unit in _LIMIT.findall(text):
-            try:
-                limit = round(float(number) * _UNIT_NS[unit])
-            except ValueError:  # 1.2.3
-                continue
-            found.setdefault(metric, set()).add(limit)
-    return found
-
-
 class Metrics:
     """The numbers of all runs of this process, as Prometheus' collectors give them."""
 
-    def __init__(self, environment: Any, coordinator: Any, objectives: Objectives = tuple) -> None:
+    def __init__(self, environment: Any, coordinator: Any, limits: Limits = tuple) -> None:
         """Begin with no run; `coordinator` is the process's own, whose `run` is the one that is on."""
         self._coordinator = coordinator
-        self._objectives = objectives
+        self._limits = limits
         self._pairs = Pairs()
         self._ended = Totals()
         self._run: Any = None
@@ -128,9 +112,9 @@ class Metrics:
         """Yield every family of metrics."""
         now = self._now()
         both = (self._ended, now)
-        limits = limits_ns(self._objectives())
+        limits = tuple(self._limits())
         for metric, shown in _HISTOGRAMS.items():
-            edges = sorted({*shown.edges, *limits.get(metric, ())})
+            edges = sorted({*shown.edges, *(limit.limit_ns for limit in limits if limit.metric == metric)})
             yield _histogram(shown, edges, metric, both)
             gevent.sleep(0)  # a few milliseconds each: streams may be waiting to be read
         yield _outcomes(both)
@@ -237,9 +221,9 @@ def _state(run: Any) -> tuple[list[list[int]], int, int, int]:
     return ticks, len(run.expected), len(reporting), missing
 
 
-def open_metrics(environment: Any, coordinator: Any, objectives: Objectives = tuple) -> Metrics:
+def open_metrics(environment: Any, coordinator: Any, limits: Limits = tuple) -> Metrics:
     """Begin to count, and listen on --metrics-port where named; ends the process where that is taken."""
-    metrics = Metrics(environment, coordinator, objectives)
+    metrics = Metrics(environment, coordinator, limits)
     options = environment.parsed_options
     if options.metrics_port:
         registry = CollectorRegistry()

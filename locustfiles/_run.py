@@ -7,7 +7,7 @@ import argparse
 import csv
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,22 @@ from locustfiles._merge import Merge
 from locustfiles._options import Settings
 from locustfiles._rundir import RunDirectory
 from locustfiles._target import Target
+from locustfiles._timeline import Second
 
 LAST_WORDS_S = 10  # beyond the stop timeout: how long a live worker's last report may take
 INTERVALS_KEPT_S = 10  # seconds that late streams may still add to before their line is written
 
+ROWS_AT_ONCE = 250  # a few milliseconds
+
 log = logging.getLogger("tokenswarm")
+
+
+def _in_pieces(seconds: Iterable[Second]) -> Iterator[Second]:
+    """Let tokens be read in between: a day is 86,400 rows."""
+    for number, second in enumerate(seconds, 1):
+        yield second
+        if number % ROWS_AT_ONCE == 0:
+            gevent.sleep(0)
 
 
 class Run:
@@ -113,7 +124,7 @@ class Run:
             self.directory.append_intervals(self.merge.intervals(int(time.time()) - INTERVALS_KEPT_S))
             written += 1
             if written % (1 + written // 300) == 0:  # the longer the run, the longer the table takes
-                self.directory.write_timeline(self.merge.seconds())
+                self.directory.write_timeline(_in_pieces(self.merge.seconds()))
             self.directory.flush()
 
     def _note_missing(self) -> None:

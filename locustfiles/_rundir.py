@@ -6,12 +6,13 @@ null) and is replaced, never half-written. analysis.rundir reads it; README.md l
 
 import csv
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from analysis.histogram import Interval, write_interval, write_log_header
 from analysis.record import SLA_FILE, RequestRecord, write_records
-from locustfiles._merge import Second
+from locustfiles._timeline import Second
 
 
 class RunDirectory:
@@ -64,7 +65,7 @@ class RunDirectory:
         draft.write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         draft.replace(self.path / "run.json")
 
-    def write_timeline(self, seconds: list[Second]) -> None:
+    def write_timeline(self, seconds: Iterable[Second]) -> None:
         """Replace timeline.csv."""
         draft = self.path / "timeline.csv.part"
         with draft.open("w", encoding="utf-8", newline="") as file:

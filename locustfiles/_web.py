@@ -176,7 +176,7 @@ def add_page(door: Door) -> None:
 
 def open_door(environment: Any, coordinator: "Coordinator") -> None:
     """Hang our pages into Locust's web server, where there is one."""
-    metrics = open_metrics(environment, coordinator, coordinator.judging.objectives)
+    metrics = open_metrics(environment, coordinator, coordinator.judging.limits)
     if environment.web_ui is None:
         return
     door = Door(environment)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from analysis.histogram import Histogram
 from analysis.record import OUTCOMES, RequestRecord
 from locustfiles._ledger import Ledger, Report
-from locustfiles._merge import Merge, Second, WorkerAccount
+from locustfiles._merge import Merge, WorkerAccount
+from locustfiles._timeline import OFFERED, OK, STARTED, Second, Timeline
 from locustfiles._timer import StreamTimer
 
 START_S = 1_790_000_000
@@ -95,7 +97,7 @@ def measured(merge: Merge) -> dict[str, Any]:
         "intervals": [
             (metric, i.scenario, i.second, i.histogram.to_plain()) for metric, i in merge.intervals(1 << 62)
         ],
-        "events": {key: tuple(row) for key, row in merge._events.items()},
+        "events": [row[:5] for row in merge.seconds() if any(row[1:5])],
         "chunks": merge.chunks,
         "coalesced": merge.coalesced,
         "clock_jumps": merge.clock_jumps,
@@ -233,7 +235,7 @@ def test_ticks_become_a_timeline_without_holes() -> None:
         timer.chunks = 7
         ledger.tick(START_S + 3, cpu)
         merge.take(ledger.report(final=False))
-    rows = merge.seconds()
+    rows = list(merge.seconds())
     assert [row.unix_s for row in rows] == list(range(START_S, START_S + 4))
     assert [row.tokens for row in rows] == [6, 0, 0, 8]
     assert [row.in_flight for row in rows] == [2, 0, 0, 2]
@@ -258,7 +260,7 @@ def test_timeline_counts_requests_in_the_seconds_of_their_events() -> None:
         (2, 0, 0, 0, 0),
         (3, 0, 0, 1, 0),
     ]
-    assert Merge(RUN).seconds() == []
+    assert list(Merge(RUN).seconds()) == []
     assert set(Second._fields) >= {"unix_s", "offered", "started", "ok", "failed", "in_flight", "tokens"}
 
 
@@ -297,7 +299,7 @@ def test_account_of_a_long_run_is_whole_and_keeps_no_tick_of_each_worker() -> No
             if (worker, second) != ("b", 100):  # one was lost
                 merge.take(report)
                 merge.take(report)
-    rows = merge.seconds()
+    rows = list(merge.seconds())
     assert [row.unix_s for row in rows] == list(range(START_S, START_S + seconds))
     assert [row.workers for row in rows] == [2 if second == 100 else 3 for second in range(seconds)]
     assert [row.in_flight for row in rows] == [row.workers for row in rows]
@@ -311,6 +313,28 @@ def test_account_of_a_long_run_is_whole_and_keeps_no_tick_of_each_worker() -> No
     assert merge.duplicates == 3 * seconds - 1
     assert len(merge._ticks) < 130
     assert {len(account.missing) for account in merge.workers.values()} == {0, 1}
+
+
+def test_a_day_of_the_timeline_is_a_few_megabytes() -> None:
+    day, made = 86_400, Timeline()
+    tracemalloc.start()
+    for second in range(START_S, START_S + day):
+        for column in (OFFERED, STARTED, OK):
+            made.count(second, column)
+        made.add(second, [[10**4, 10**5, 10**6, 900, 5]])
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 8_000_000
+    rows = [made.row(second, [[1, 2, 3, 4, 5]]) for second in made.seconds()]
+    assert len(rows) == day
+    assert {row[1:] for row in rows} == {(1, 1, 1, 0, 10_001, 100_002, 10**6, 0.9, 2)}
+
+
+def test_a_clock_that_was_set_by_a_year_leaves_no_row_for_each_second_between() -> None:
+    made, year = Timeline(), 365 * 86_400
+    for second in (START_S, START_S - year, START_S + 1):
+        made.count(second, OFFERED)
+    assert list(made.seconds()) == [START_S - year, START_S, START_S + 1]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -14,7 +14,7 @@ from analysis.histogram import Histogram, bin_low
 from analysis.record import RequestRecord
 from locustfiles._ledger import Ledger
 from locustfiles._live import COLUMNS, RECENT_S, RUN_BUCKETS, Live, Series
-from locustfiles._live_table import Table
+from locustfiles._live_table import Limit, Table
 from locustfiles._merge import Merge
 from locustfiles._spread import Spread, bin_of, low_of, low_of_row, row_of
 from locustfiles._timer import StreamTimer
@@ -239,7 +239,7 @@ def test_table_is_exact_and_a_failed_request_is_no_goodput() -> None:
     ]
     records[0] = records[0]._replace(outcome="stall_timeout", output_tokens=None, chunks=7)
     strict = Table()
-    strict.limits_ns = {"ttft": 5 * 10**8, "e2e": 10**12}
+    strict.limits = [Limit("ttft", 5 * 10**8, True), Limit("e2e", 10**12, True), Limit("itl", 1, True)]
     for each in records:
         table.count(each)
         strict.count(each)
@@ -261,6 +261,15 @@ def test_table_is_exact_and_a_failed_request_is_no_goodput() -> None:
     assert rows[0]["tokens_per_s"] == round((499 * 101 + 7) / 100, 2)
     tpots = [(2 * 10**9 - (each.first_ns or 0)) / 100 for each in records if each.scenario == "s1"]
     assert rows[1]["tpot_p50_ms"] == pytest.approx(sorted(tpots)[249] / 1e6, rel=0.001)
+
+
+@pytest.mark.parametrize(("strict", "good"), [(True, 1), (False, 2)])
+def test_goodput_counts_a_value_on_the_limit_as_the_sla_says(strict: bool, good: int) -> None:
+    table = Table()
+    table.limits = [Limit("ttft", 50_000_000, strict)]
+    for first_ns in (49_999_999, 50_000_000, 50_000_001):
+        table.count(record(0, first_ns=first_ns))
+    assert table.rows({}, 1.0)[0]["goodput_per_s"] == good
 
 
 def size_of(live: Live) -> int:

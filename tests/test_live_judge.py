@@ -89,8 +89,15 @@ def test_what_an_sla_demands(judge: Judge) -> None:
     assert judge.check(SLO) == {
         "name": "quick",
         "objectives": ["ttft p50 < 60 ms", "itl p95 < 20 ms", "error_rate < 5 %"],
-        "limits_ns": {"ttft": 60_000_000},  # a gap is not a request
+        "limits": [["ttft", 60_000_000, True], ["itl", 20_000_000, True]],
     }
+    parts = "ttft p99 <= 1.5 s from 10 s\n  - goodput(ttft < 250 ms, tpot < 20 ms, e2e <= 4 s) >= 95 %"
+    assert judge.check(f"name: parts\nobjectives:\n  - {parts}")["limits"] == [
+        ["ttft", 1_500_000_000, False],
+        ["ttft", 250_000_000, True],
+        ["tpot", 20_000_000, True],
+        ["e2e", 4_000_000_000, False],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from analysis import rundir
 from analysis.histogram import Histogram, Interval, read_log
 from analysis.record import RequestRecord, read_records
-from locustfiles._merge import Second
 from locustfiles._rundir import RunDirectory
+from locustfiles._timeline import Second
 
 START_S = 1_790_000_000
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from analysis.histogram import Histogram, bin_high, bin_low
 from analysis.record import RequestRecord
 from locustfiles._ledger import Ledger, Report
+from locustfiles._live_table import Limit
 from locustfiles._merge import Merge
-from locustfiles._prometheus import _HISTOGRAMS, Metrics, limits_ns, seconds
+from locustfiles._prometheus import _HISTOGRAMS, Metrics, seconds
 from locustfiles._totals import NAME_MAX, OTHER, PAIRS_MAX, Pairs, Totals, edges_ns, up_to
 from tests.test_ledger_merge import request
 
@@ -56,27 +57,6 @@ def test_edges_are_written_exactly(time_ns: int) -> None:
     assert text == str(float(text)) or "e" in str(float(text)) or len(text) > 15  # as Prometheus writes it
 
 
-def test_limits_come_from_the_slas_own_words() -> None:
-    found = limits_ns(
-        [
-            "ttft p95 < 100 ms",
-            "ttft p99 <= 1.5 s in chat",
-            "itl p99 < 20 ms every 60 s",
-            "goodput(ttft < 250 ms, tpot < 20 ms, e2e <= 4 s) >= 95 %",
-            "ttft_sent p50 < 7 ms",
-            "error_rate < 0.1 %",
-            "dispatch_lag mean < 500 us",
-            "ttft p95 < 1.2.3 ms",
-        ]
-    )
-    assert found == {
-        "ttft": {100_000_000, 1_500_000_000, 250_000_000},
-        "itl": {20_000_000},
-        "e2e": {4_000_000_000},
-        "dispatch_lag": {500_000},
-    }
-
-
 def test_limits_of_the_run_are_buckets() -> None:
     merge, records = merged("run", 1)
     begin: list[Callable[[], None]] = []
@@ -85,7 +65,8 @@ def test_limits_of_the_run_are_buckets() -> None:
     )
     run = SimpleNamespace(merge=merge, target=SimpleNamespace(model="m"))
     coordinator = SimpleNamespace(run=run)
-    metrics = Metrics(environment, coordinator, lambda: ["ttft p95 < 100 ms", "e2e p99 <= 2 s"])
+    limits = [Limit("ttft", 10**8, True), Limit("e2e", 2 * 10**9, False), Limit("ttft_sent", 7, True)]
+    metrics = Metrics(environment, coordinator, lambda: limits)
     begin[0]()
     found = dict(zip(_HISTOGRAMS, metrics.collect(), strict=False))
     mine = [record for record in records if record.scenario == "scenario-0"]

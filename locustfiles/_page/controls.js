@@ -1,5 +1,6 @@
 // The form that starts a run, what changes it while it is on, and its markers. Fills <section id="controls">.
 // Whatever came from a server or a person goes into the page by textContent or value alone.
+import { stateWord } from "./words.js";
 
 const POLL_MS = 2000;
 const SLA_MAX_BYTES = 65536;
@@ -8,7 +9,7 @@ const FIELD_OF = { rate_per_user: "arrivals_per_s", user_count: "arrivals_per_s"
 const section = document.getElementById("controls");
 const inputs = new Map(); // name -> { input, error, field }
 let loop = "";
-let shown = { state: "", markers: "" };
+let shown = { phase: "", markers: "" };
 
 function make(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
@@ -168,10 +169,9 @@ const mark = make(
 const stopButton = make("button", { className: "button", type: "button", textContent: "Stop", id: "control-stop", hidden: true });
 const marked = make("ol", { className: "markers", "aria-label": "Markers of the latest run" });
 
-function tell(answer, then = "") {
+function tell(answer) {
   const failed = answer.success === false;
   said.textContent = failed ? answer.message : "";
-  if (!failed && then) state.textContent = then;
   return !failed;
 }
 
@@ -188,8 +188,8 @@ start.addEventListener("submit", async (event) => {
   const form = {};
   for (const [name, { input }] of inputs) form[name] = input.value.trim();
   const answer = await ask("../swarm", form);
-  if (!tell(answer, "Started")) {
-    shown.state = "";
+  if (!tell(answer)) {
+    shown.phase = "";
     settings.open = true;
     if (answer.field && wrong(answer.field, answer.message)) (inputs.get(answer.field) ?? inputs.get(FIELD_OF[answer.field])).input.focus();
   }
@@ -217,36 +217,35 @@ mark.addEventListener("submit", async (event) => {
 
 stopButton.addEventListener("click", async () => {
   stopButton.disabled = true;
-  state.textContent = "Stopping: streams that are running may end…";
+  state.textContent = `${stateWord("stopping")}: its streams may run to their end`;
   tell(await ask("../stop", {}));
   await refresh();
 });
 
 // What goes on.
 
-const WORDS = { ready: "No run is on", beginning: "Starting", running: "Running", ending: "Ending" };
-
 function show(now) {
-  const running = now.state === "running";
-  if (shown.state !== now.state) {
-    if (running || now.state === "ready") settings.open = !running;
-    if (running) {
+  const { can_start: free, can_change: on } = now;
+  const phase = on ? "on" : free ? "free" : "neither";
+  if (shown.phase !== phase) {
+    if (on || free) settings.open = free;
+    if (on) {
       target.value = now.load;
       ramp.value = inputs.get("spawn_rate")?.input.value ?? "1";
     }
-    shown.state = now.state;
+    shown.phase = phase;
   }
-  const text = [WORDS[now.state] ?? now.state, now.says].filter(Boolean).join(": ");
+  const text = [stateWord(now.state), now.says].filter(Boolean).join(": ");
   if (state.textContent !== text) state.textContent = text;
   loop = now.unit === "arrivals/s" ? "open" : "closed";
   const crew = now.workers ? `workers: ${now.workers.there} of ${Math.max(now.workers.expected, now.workers.there)}` : "";
   const end = now.left_s === null ? "" : `ends in ${now.left_s} s`;
-  load.textContent = [running ? `${now.load} ${now.unit}` : "", end, crew].filter(Boolean).join("; ");
+  load.textContent = [on ? `${now.load} ${now.unit}` : "", end, crew].filter(Boolean).join("; ");
   targetUnit.textContent = now.unit;
-  for (const part of [change, mark, stopButton]) part.hidden = !running;
+  for (const part of [change, mark, stopButton]) part.hidden = !on;
   stopButton.disabled = false;
-  startButton.hidden = running;
-  startButton.disabled = now.state !== "ready" || now.waiting;
+  startButton.hidden = on;
+  startButton.disabled = !free;
 }
 
 function showMarkers(found) {

@@ -26,9 +26,11 @@ export class Figure {
     this.nothing = made("p", this.figure, { className: "soft", textContent: "Nothing yet.", hidden: true });
     this.place = made("div", this.figure, { className: "plot" });
     this.place.setAttribute("role", "img");
-    const details = made("details", this.figure);
-    made("summary", details, { textContent: `${spec.title}: the numbers` });
-    this.body = made("tbody", made("table", details));
+    this.details = made("details", this.figure);
+    made("summary", this.details, { textContent: `${spec.title}: the numbers` });
+    this.body = made("tbody", made("table", this.details));
+    this.lines = [];
+    this.details.addEventListener("toggle", () => this.numbers());
     new ResizeObserver(() => this.resize()).observe(this.place);
   }
 
@@ -59,10 +61,17 @@ export class Figure {
   inWords(lines) {
     const said = lines.map(({ label, values }) => `${label} ${withUnit(latest(values), this.spec.unit)}`);
     this.place.setAttribute("aria-label", `${this.spec.title}, latest: ${said.join(", ")}`);
+    this.lines = lines;
+    this.numbers();
+  }
+
+  // Fills the table below the chart, where somebody has opened it.
+  numbers() {
     this.body.replaceChildren();
+    if (!this.details.open) return;
     const head = made("tr", this.body);
     for (const text of ["", "latest", "least", "greatest"]) made("th", head, { textContent: text, scope: "col" });
-    for (const { label, values } of lines) {
+    for (const { label, values } of this.lines) {
       const known = values.filter((value) => value !== null);
       const row = made("tr", this.body);
       made("th", row, { textContent: label, scope: "row" });

@@ -2,7 +2,7 @@
 
 const LEVELS = 35;
 const TEXT_MAX = 28;
-const ROWS = 4; // of markers' words, one below the other where they would overlap
+const ROW = 14; // px that a line of words is high
 
 function within(plot, draw) {
   const { ctx, bbox } = plot;
@@ -43,40 +43,71 @@ export function drawHeat(plot, unix_s, width_s, heat, ink) {
   });
 }
 
-// Draws the SLA's limits as lines across, and markers as lines upright; each with its words.
+// Draws the SLA's limits as lines across, and markers as lines upright; each with its words, none of which
+// lie over others: where there is no room left a marker is a flag alone (the controls list them all).
 export function drawMarks(plot, limits, markers, ink) {
   const ratio = window.devicePixelRatio || 1;
   within(plot, (ctx, box) => {
     ctx.font = `${12 * ratio}px system-ui, sans-serif`;
     ctx.lineWidth = 1.5 * ratio;
     ctx.textBaseline = "bottom";
+    const words = new Words(ctx, box, ratio, ink);
     for (const { limit, text } of limits) {
       const y = plot.valToPos(limit, "y", true);
       const above = y < box.top;
       ctx.strokeStyle = ctx.fillStyle = ink("--fail");
       ctx.setLineDash([8 * ratio, 4 * ratio]);
       if (!above) stroke(ctx, box.left, y, box.left + box.width, y);
-      const base = above || y - box.top < 16 * ratio ? Math.max(y, box.top) + 15 * ratio : y - 2 * ratio;
-      ctx.textAlign = "right";
-      write(ctx, above ? `${text} ↑` : text, box.left + box.width - 4 * ratio, base, ink);
+      const near = above ? [] : [y - 2 * ratio, y + (ROW + 2) * ratio];
+      for (const said of above ? [`${text} ↑`, "↑"] : [text]) {
+        if (words.put(said, box.left + box.width, "right", near)) break;
+      }
     }
-    const taken = []; // how far to the right each row is
     for (const { unix_s, text } of markers) {
       const x = plot.valToPos(unix_s, "x", true);
+      if (x < box.left || x > box.left + box.width) continue; // not in what is looked at closely
       ctx.strokeStyle = ctx.fillStyle = ink("--ink");
       ctx.setLineDash([2 * ratio, 3 * ratio]);
       stroke(ctx, x, box.top, x, box.top + box.height);
       const short = text.length > TEXT_MAX ? `${text.slice(0, TEXT_MAX - 1)}…` : text;
-      const width = ctx.measureText(`⚑ ${short}`).width + 8 * ratio;
-      const right = x + width > box.left + box.width;
-      const from = right ? x - width : x;
-      const free = Array.from({ length: ROWS }, (_, row) => row).find((row) => (taken[row] ?? 0) <= from) ?? 0;
-      taken[free] = from + width;
-      ctx.textAlign = right ? "right" : "left";
-      write(ctx, `⚑ ${short}`, x + (right ? -4 : 4) * ratio, box.top + 14 * (free + 1) * ratio, ink);
+      for (const said of [`⚑ ${short}`, "⚑"]) {
+        if (words.put(said, x, "left", []) || words.put(said, x, "right", [])) break;
+      }
     }
   });
 }
+
+// The words in one chart, and where they are.
+class Words {
+  constructor(ctx, box, ratio, ink) {
+    Object.assign(this, { ctx, box, ratio, ink, taken: [] });
+  }
+
+  width(text) {
+    return this.ctx.measureText(text).width + 8 * this.ratio;
+  }
+
+  // Writes beside x in the first free place: at one of the heights `near`, else in the first row from the top
+  // that is free. Returns whether there is one.
+  put(text, x, align, near) {
+    const { ctx, box, ratio } = this;
+    const width = this.width(text);
+    const left = align === "right" ? x - width : x;
+    if (left < box.left || left + width > box.left + box.width) return false;
+    const rows = Array.from({ length: Math.floor(box.height / (ROW * ratio)) }, (_, row) => box.top + ROW * (row + 1) * ratio);
+    const place = [...near, ...rows]
+      .filter((bottom) => bottom - ROW * ratio >= box.top && bottom <= box.top + box.height)
+      .map((bottom) => ({ left, right: left + width, top: bottom - ROW * ratio, bottom }))
+      .find((one) => this.taken.every((other) => !overlap(one, other)));
+    if (!place) return false;
+    this.taken.push(place);
+    ctx.textAlign = align;
+    write(ctx, text, x + (align === "right" ? -4 : 4) * ratio, place.bottom, this.ink);
+    return true;
+  }
+}
+
+const overlap = (one, other) => one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom;
 
 // Writes over lines, on a rim that keeps it readable.
 function write(ctx, text, x, y, ink) {

@@ -1,12 +1,9 @@
 // The live page: asks for data.json while somebody looks, and fills what it is made of.
 import { Figures } from "./figures.js";
-import { number, duration, clock } from "./words.js";
+import { number, duration, clock, stateWord } from "./words.js";
 
 const EVERY_MS = 2000;
 const PATIENCE_MS = 10000;
-const STATES = {
-  ready: "○ Ready", spawning: "◔ Starting", running: "● Running", stopping: "◑ Draining", ended: "■ Ended",
-};
 
 const at = (id) => document.getElementById(id);
 const figures = new Figures(at("figures"));
@@ -65,8 +62,8 @@ function show(data) {
 }
 
 function headline({ state, run }) {
-  put("state", STATES[state] ?? state);
-  document.title = `${STATES[state] ?? state} · Tokenswarm`;
+  put("state", stateWord(state));
+  document.title = `${stateWord(state)} · Tokenswarm`;
   put("name", run ? run.name : "Tokenswarm live");
   put("about", run ? `Run ${run.id} · ${run.model} at ${run.target} · ${run.loop} loop` : "");
   at("simulated").hidden = !run?.simulated;
@@ -84,7 +81,24 @@ function cell(kind, text, heading) {
   return made;
 }
 
+// Fills the cells that are there, where they fit: whoever reads them keeps the place.
 function table(columns, rows) {
+  const keys = Object.keys(columns);
+  const texts = rows.map((row) => keys.map((key) => cellText(key, row[key])));
+  const lines = [...at("table").querySelector("tbody").rows];
+  const fits = lines.length === rows.length && lines.every((line) => line.cells.length === keys.length);
+  if (!fits) return build(columns, texts);
+  lines.forEach((line, row) => [...line.cells].forEach((filled, place) => {
+    if (filled.textContent !== texts[row][place]) filled.textContent = texts[row][place];
+  }));
+}
+
+function cellText(key, value) {
+  if (value === null) return "–";
+  return key === "n" || typeof value === "string" ? String(value) : value.toFixed(2);
+}
+
+function build(columns, texts) {
   const head = document.createElement("tr");
   for (const heading of Object.values(columns)) {
     const made = cell("th", heading);
@@ -92,15 +106,13 @@ function table(columns, rows) {
     head.append(made);
   }
   at("table").querySelector("thead").replaceChildren(head);
-  at("table").querySelector("tbody").replaceChildren(...rows.map((row) => {
+  at("table").querySelector("tbody").replaceChildren(...texts.map((row) => {
     const line = document.createElement("tr");
-    for (const [key, heading] of Object.entries(columns)) {
-      const exact = key === "n" || typeof row[key] === "string";
-      const text = row[key] === null ? "–" : exact ? String(row[key]) : row[key].toFixed(2);
-      const made = cell(key === "scenario" ? "th" : "td", text, heading);
+    Object.entries(columns).forEach(([key, heading], place) => {
+      const made = cell(key === "scenario" ? "th" : "td", row[place], heading);
       if (key === "scenario") made.scope = "row";
       line.append(made);
-    }
+    });
     return line;
   }));
 }

@@ -36,7 +36,7 @@ function standing(found) {
   if (!found.sla) return "";
   if (found.as_of_unix_s === null) return `SLA ${found.sla}`;
   return found.so_far
-    ? `SLA ${found.sla}, so far, as of ${clock(found.as_of_unix_s)}`
+    ? `SLA ${found.sla}, so far, as of ${clock(found.as_of_unix_s)}, judged every ${found.every_s} s`
     : `SLA ${found.sla}, final`;
 }
 

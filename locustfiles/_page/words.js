@@ -1,4 +1,10 @@
-// Numbers and times as people read them.
+// Numbers, times and the states of a run as people read them.
+
+const SYMBOLS = { ready: "○", spawning: "◔", running: "●", stopping: "◑", stopped: "■" }; // Locust's words
+
+export function stateWord(state) {
+  return `${SYMBOLS[state] ?? ""} ${state[0].toUpperCase()}${state.slice(1)}`.trim();
+}
 
 export function number(value) {
   if (value === null || value === undefined) return "–";

@@ -2,11 +2,13 @@
 
     python tests/bench/bench_judge.py [requests] [gaps a request] [seconds]
 
-Goals: `tokenswarm verdict` 5 s; `tokenswarm report`, which judges, too, 20 s and 1 GB. What each costs
+Goals: `tokenswarm verdict` 5 s; `tokenswarm report`, which judges, too, 20 s and 1 GB; the lights of the live
+page, judged five times by one process while the run goes on, no more memory than once. What each costs
 without data is printed beside it (both on a minute of a few requests), and how fast the machine is just now
 (`import pandas`, about 0.5 s on a quiet core).
 """
 
+import json
 import multiprocessing
 import os
 import resource
@@ -50,6 +52,15 @@ def main(requests: int, gaps: int, seconds: int) -> None:
             show(f"{what}, a minute", *timed("-m", "tokenswarm", what, small))
         show("verdict", *timed("-m", "tokenswarm", "verdict", large), "5 s")
         show("report, with its own verdict", *timed("-m", "tokenswarm", "report", large), "20 s, 1 GB")
+        question = question_of(large)
+        for times in (1, 5):
+            wall_s, cpu_s, peak_mb = timed("-m", "analysis.live", said=question * times)
+            show(
+                "the lights, once" if times == 1 else "the lights, each of five",
+                wall_s / times,
+                cpu_s / times,
+                peak_mb,
+            )
 
 
 def show(what: str, wall_s: float, cpu_s: float, peak_mb: float, goal: str = "") -> None:
@@ -60,15 +71,29 @@ def show(what: str, wall_s: float, cpu_s: float, peak_mb: float, goal: str = "")
     print(f"{what:<30} {figures}{f'   (goal {goal})' if goal else ''}", flush=True)
 
 
-def timed(*words: object) -> tuple[float, float, float]:
+def question_of(run: Path) -> bytes:
+    """Make a run one that goes on; returns what its judge is asked."""
+    meta = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(meta | {"ended_unix_ns": None}))
+    known = {key: meta[key] for key in ("workers", "clock")}
+    known["window"] = meta["window"] | {"end_unix_ns": None}
+    return json.dumps({"do": "judge", "run": str(run), "known": known}).encode() + b"\n"
+
+
+def timed(*words: object, said: bytes = b"") -> tuple[float, float, float]:
     """Run a command on one core; returns wall and CPU seconds and peak resident memory (MB)."""
     command = pinned(CLIENT_CORE, sys.executable, *words)
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall_s = time.perf_counter() - begun
-    if os.waitstatus_to_exitcode(status) not in {0, 3, 4}:
+    with tempfile.TemporaryFile() as questions, tempfile.TemporaryFile() as answers:
+        questions.write(said)
+        questions.seek(0)
+        begun = time.perf_counter()
+        process = subprocess.Popen(command, stdin=questions, stdout=answers, env=env)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall_s = time.perf_counter() - begun
+        answers.seek(0)
+        unanswered = b'{"error"' in answers.read()
+    if unanswered or os.waitstatus_to_exitcode(status) not in {0, 3, 4}:
         sys.exit(f"{' '.join(map(str, words))} ended with {os.waitstatus_to_exitcode(status)}")
     return wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e3
 

@@ -32,34 +32,48 @@ class LivePage:
         return self.controls.get_by_role("button", name=name, exact=True)
 
     def wait_for_state(self, word: str) -> None:
-        """Wait until the headline says so: Ready, Running, Ended."""
-        self.page.locator("#state", has_text=word).wait_for()
+        """Wait until headline and controls say so: Ready, Running, Stopped."""
+        for place in ("#state", "#controls .state"):
+            self.page.locator(place, has_text=word).wait_for()
 
     def wait_until_free(self) -> None:
         """Wait until a run can be started."""
-        self.controls.get_by_role("status").get_by_text("No run is on").wait_for()
-        self._wait("document.querySelector('#control-start button').disabled === false")
+        self.wait_for("() => document.querySelector('#control-start button').disabled === false")
 
     def start(self) -> None:
-        """Press Start, and wait until a run is on."""
+        """Press Start, and wait until a run is on and shown."""
+        before = self.page.locator("#about").inner_text()
         self.button("Start").click()
         self.button("Stop").wait_for()
-        self._wait("!/Ready|Ended/.test(document.getElementById('state').textContent)")  # of an earlier run
+        self.wait_for("text => document.getElementById('about').textContent !== text", before)
 
     def stop(self) -> None:
         """Press Stop, and wait until the page has the run's last numbers."""
         self.button("Stop").click()
-        self.wait_for_state("Ended")
+        self.wait_for_state("Stopped")
         self.wait_until_free()
 
     def wait_for_requests(self, more: int = 0) -> int:
         """Wait until the headline counts more requests than so many; returns how many."""
         count = "Number(document.getElementById('requests').textContent.replace(/\\D/g, ''))"
-        self._wait(f"{count} > {more}")
+        self.wait_for(f"() => {count} > {more}")
         return int(self.page.evaluate(count))
 
-    def _wait(self, condition: str) -> None:
-        self.page.wait_for_function(f"() => {condition}", timeout=PATIENCE_MS)
+    def wait_for(self, condition: str, value: str = "") -> None:
+        """Wait until a function of JavaScript says yes to a value."""
+        self.page.wait_for_function(condition, arg=value, timeout=PATIENCE_MS)
+
+    def wait_for_focus(self, text: str) -> None:
+        """Wait until what has the focus begins with a text."""
+        self.wait_for("text => document.activeElement.textContent.startsWith(text)", text)
+
+    def wait_until_final(self) -> None:
+        """Wait until the lights are those of the whole run."""
+        self.sla.locator(".sla-standing", has_text=", final").wait_for()
+
+    def light(self, text: str) -> Any:
+        """Return an objective's light."""
+        return self.objective(text).locator(".sla-light")
 
     def objective(self, text: str) -> Any:
         """Return the line of an objective with its light."""

@@ -1,6 +1,7 @@
 """A browser's tab that takes note of everything that must not happen in it."""
 
 import importlib.util
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,13 +17,27 @@ SHOTS = ROOT / "out" / "browser"
 # What a chart writes into its canvas is in no DOM: take note of it, by the chart's title.
 LISTEN = """
 window.written = {};
-window.placed = {}; // text -> how far down, in the chart of TTFT
-const write = CanvasRenderingContext2D.prototype.fillText;
-CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
-  const title = this.canvas.closest("figure")?.querySelector("strong").textContent;
-  if (title) (window.written[title] ??= new Set()).add(text);
-  if (title?.startsWith("Time to first")) window.placed[text] = place[1];
-  return write.call(this, text, ...place);
+window.placed = {}; // title -> [{text, left, right, top, bottom}] of what is to be seen now
+const { fillText, clearRect } = CanvasRenderingContext2D.prototype;
+const titleOf = (context) => context.canvas.closest("figure")?.querySelector("strong").textContent;
+CanvasRenderingContext2D.prototype.fillText = function (text, x, y, ...more) {
+  const title = titleOf(this);
+  if (title) {
+    (window.written[title] ??= new Set()).add(text);
+    const size = this.measureText(text);
+    (window.placed[title] ??= []).push({
+      text,
+      left: x - size.actualBoundingBoxLeft,
+      right: x + size.actualBoundingBoxRight,
+      top: y - size.actualBoundingBoxAscent,
+      bottom: y + size.actualBoundingBoxDescent,
+    });
+  }
+  return fillText.call(this, text, x, y, ...more);
+};
+CanvasRenderingContext2D.prototype.clearRect = function (...all) {
+  window.placed[titleOf(this)] = [];
+  return clearRect.apply(this, all);
 };
 """
 
@@ -63,13 +78,14 @@ class Tab:
         self.page.set_viewport_size(LOOKS[look]["viewport"])
 
     def check_looks(self, name: str) -> None:
-        """In every look keep a screenshot, find no serious barrier and nothing too wide; ends in light."""
+        """In every look: a screenshot, no serious barrier, nothing too wide, no words over others."""
         for look in ("dark", "phone", "light"):
             self.dress(look)
             self.shoot(name)
             findings = self.serious_findings()
             assert not findings, (name, look, findings)
             self.check_fits()
+            self.check_words()
 
     def wait_for_writing(self, title: str, text: str) -> None:
         """Wait until a chart has written a text into its canvas; Playwright's TimeoutError otherwise."""
@@ -93,6 +109,14 @@ class Tab:
         """Nothing makes the page wider than the screen; AssertionError otherwise."""
         width, seen = self.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert width <= seen, f"{width} px of page on {seen} px of screen"
+
+    def check_words(self) -> None:
+        """No words in a chart lie over others; AssertionError otherwise."""
+        for title, words in self.page.evaluate("window.placed").items():
+            for one, other in combinations(words, 2):
+                beside = one["right"] <= other["left"] or other["right"] <= one["left"]
+                apart = one["bottom"] <= other["top"] or other["bottom"] <= one["top"]
+                assert beside or apart, (self.look, title, one, other)
 
     def serious_findings(self) -> list[str]:
         """Return what axe-core finds to be a serious or critical barrier, one line each."""

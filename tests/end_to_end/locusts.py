@@ -64,7 +64,7 @@ class Locust:
     def said(self) -> str:
         return self.output.read_text(errors="replace")
 
-    def wait_until_it_says(self, words: str, timeout_s: float = 20, times: int = 1) -> None:
+    def wait_until_it_says(self, words: str, timeout_s: float = 60, times: int = 1) -> None:
         end = time.monotonic() + timeout_s
         while self.said.count(words) < times:
             assert self.process.poll() is None, self.said

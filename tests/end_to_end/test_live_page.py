@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,11 +14,12 @@ from urllib.request import urlopen
 
 import pytest
 
-from analysis.histogram import Histogram
+from analysis.histogram import Histogram, read_log
 from tests.end_to_end.driving import ROOT
-from tests.end_to_end.locusts import Locust, command, free_port, result, simulator, started
+from tests.end_to_end.locusts import Locust, Result, command, free_port, result, simulator, started
 
 SCRIPT = '{"ttft_ms": 20, "itl_ms": 10, "tokens": 30}'
+LEAST_MS = 0.017  # a chart tells nothing below it apart
 UPLOT = ROOT / "locustfiles" / "_page" / "uplot"
 
 
@@ -41,7 +43,7 @@ class Page(NamedTuple):
         assert json.loads(answer)["success"]
 
     def until(self, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        end = time.monotonic() + 40
+        end = time.monotonic() + 60
         while not fits(found := self.data()):
             assert time.monotonic() < end, (found["state"], self.master.said)
             time.sleep(0.3)
@@ -62,7 +64,7 @@ def page(tmp_path: Path, workers: int, base: str) -> Iterator[Page]:
         for number in range(workers):
             stack.enter_context(started(crew, tmp_path / f"worker-{number}.log"))
         made = Page(f"http://127.0.0.1:{port}{base}/", url, tmp_path, master)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while True:
             try:
                 if json.loads(made.get("worker-count"))["worker_count"] == workers:
@@ -74,8 +76,8 @@ def page(tmp_path: Path, workers: int, base: str) -> Iterator[Page]:
         yield made
 
 
-def known(column: list[Any]) -> list[Any]:
-    return [value for value in column if value is not None]
+def _most(data: dict[str, Any], column: str) -> float:
+    return max((value for value in data["series"][column] if value is not None), default=0)
 
 
 @pytest.mark.parametrize(("workers", "base"), [(0, ""), (2, "/deep/down")])
@@ -90,23 +92,22 @@ def test_page_follows_a_run_and_the_next(tmp_path: Path, workers: int, base: str
 
         shown.press("swarm", user_count=4, spawn_rate=4, host=shown.target)
         running = shown.until(lambda data: data["state"] == "running" and len(data["unix_s"]) >= 4)
-        assert 3 <= running["run"]["in_flight"] <= 4  # closed loop
+        shown.until(lambda data: 3 <= (data["run"]["in_flight"] or 0) <= 4)  # closed loop
         assert running["run"]["users"] == 4
         assert running["run"]["simulated"]
-        later = shown.until(lambda data: data["run"]["requests"] > running["run"]["requests"] + 10)
+        more = running["run"]["requests"] + 10
+        later = shown.until(
+            lambda data: data["run"]["requests"] > more and _most(data, "server_running") >= 3
+        )
         series = later["series"]
-        assert 15 < known(series["ttft_p50_ms"])[0] < 60
-        assert 8 < known(series["itl_p50_ms"])[0] < 15
         assert max(series["workers"]) == max(1, workers)
-        assert max(series["tokens_per_s"]) > 200  # 4 streams of 90 a second
-        assert max(known(series["server_running"])) >= 3
         assert later["errors"] == {}
         assert len(later["heat"]["ttft"]["columns"]) == len(later["unix_s"])
         assert all(len(column) == len(later["unix_s"]) for column in series.values())
         _locusts_page_is_extended_and_not_polluted(shown)
 
         shown.press("stop")
-        ended = shown.until(lambda data: data["state"] == "ended")
+        ended = shown.until(lambda data: data["state"] == "stopped")
         _page_says_what_the_run_directory_says(shown, ended)
         assert ended["run"]["tokens_per_s"] is None  # of now; the table has the whole run's
         first = ended["run"]["id"]
@@ -116,7 +117,7 @@ def test_page_follows_a_run_and_the_next(tmp_path: Path, workers: int, base: str
         again = shown.until(lambda data: data["run"]["id"] != first and len(data["unix_s"]) >= 2)
         assert again["run"]["requests"] < ended["run"]["requests"]
         shown.press("stop")
-        _page_says_what_the_run_directory_says(shown, shown.until(lambda data: data["state"] == "ended"))
+        _page_says_what_the_run_directory_says(shown, shown.until(lambda data: data["state"] == "stopped"))
         assert "Traceback" not in shown.master.said
 
 
@@ -152,6 +153,7 @@ def _page_says_what_the_run_directory_says(shown: Page, ended: dict[str, Any]) -
         logged_ms = run.log(metric).quantile(0.99) / 1e6
         assert row[name] == pytest.approx(logged_ms, rel=0.001, abs=0.0051), name
     assert row["itl_max_ms"] == pytest.approx(max(one.gap_max_ns for one in run.records) / 1e6, abs=0.0051)
+    _latencies_are_those_of_each_second(run, ended)
     timeline = run.table("timeline.csv")
     span = ended["width_s"]
     assert span == 1
@@ -162,6 +164,30 @@ def _page_says_what_the_run_directory_says(shown: Page, ended: dict[str, Any]) -
     assert sum(ended["series"]["started_per_s"]) == len(run.records)
     table = list(csv.reader(io.StringIO(shown.get("llm/table.csv").decode())))
     assert [float(cell) if cell else None for cell in table[1][1:]] == list(row.values())[1:]
+
+
+def _latencies_are_those_of_each_second(run: Result, ended: dict[str, Any]) -> None:
+    """Percentiles in charts are at most 0.8 % too high, at the second that requests were due in."""
+    firsts, gaps = defaultdict(Histogram), defaultdict(Histogram)
+    for record in run.records:
+        if record.first_ns is not None:
+            firsts[record.due_unix_ns // 10**9].record([record.first_ns])
+    with (run.path / "itl.hlog").open() as file:
+        for interval in read_log(file):
+            gaps[interval.second].merge(interval.histogram)
+    for column, share, by_second in (
+        ("ttft_p50_ms", 0.5, firsts),
+        ("ttft_p95_ms", 0.95, firsts),
+        ("ttft_p99_ms", 0.99, firsts),
+        ("itl_p50_ms", 0.5, gaps),
+        ("itl_p99_ms", 0.99, gaps),
+    ):
+        drawn = dict(zip(ended["unix_s"], ended["series"][column], strict=True))
+        drawn = {second: value for second, value in drawn.items() if value is not None}
+        assert drawn.keys() == by_second.keys()
+        for second, value in drawn.items():
+            exact_ms = by_second[second].quantile(share) / 1e6
+            assert 0.998 * exact_ms <= value <= max(1.009 * exact_ms, LEAST_MS), (column, second)
 
 
 def test_charting_library_is_the_one_that_was_published() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import psutil
 import pytest
 from pypdf import PdfReader
 
+from locustfiles._judge import PAUSE_S
 from tests.end_to_end.locusts import (
     Locust,
     command,
@@ -33,6 +35,7 @@ from tests.sim_server import Sim
 QUICK = '{"ttft_ms": 20, "itl_ms": 5, "tokens": 12}'
 SLO = "name: quick\nobjectives:\n  - ttft p50 < 500 ms\n  - itl p95 < 100 ms\n  - error_rate < 5 %\n"
 ERRORS = "error_rate < 5 %"
+PATIENCE_S = 90  # the judge gives way to everything else on the machine
 LIGHTS = ("text", "metric", "statistic", "status", "reason", "observed", "limit", "unit", "n", "bad")
 
 
@@ -60,7 +63,7 @@ class Web:
     def post_stop(self) -> None:
         assert self.post("/stop")["success"]
 
-    def until(self, holds: Callable[[Any], bool], limit_s: float) -> float:
+    def until(self, holds: Callable[[Any], bool], limit_s: float = PATIENCE_S) -> float:
         """Wait until the lights are as they should be; returns how long it took."""
         begun = time.monotonic()
         while not holds(found := self.json("/llm/sla.json")):
@@ -116,10 +119,14 @@ def pdf_text(content: bytes) -> str:
 
 
 def tab(page: Web) -> list[dict[str, Any]]:
-    time.sleep(2.1)  # Locust keeps an answer for two seconds
     tabs = {one["key"]: one["data"] for one in page.json("/stats/requests")["extended_stats"]}
     rows: list[dict[str, Any]] = tabs["sla"]
     return rows
+
+
+def shows(page: Web, text: str, words: str) -> bool:
+    """Say whether the tab has an objective's light; Locust keeps an answer for two seconds."""
+    return {row["objective"]: row["light"] for row in tab(page)}.get(text) == words
 
 
 @pytest.mark.parametrize("workers", [0, 1], ids=["alone", "with a worker"])
@@ -130,23 +137,23 @@ def test_from_the_first_light_to_the_last(tmp_path: Path, workers: int) -> None:
         assert (found["sla"], found["status"], found["objectives"]) == (None, None, [])
         assert page.json("/llm/runs.json") == {"runs": []}
         page.swarm()
-        page.until(lambda found: light(found, ERRORS)["n"], 60)
-        page.until(lambda found: light(found, ERRORS)["n"] > 100, 30)
+        page.until(lambda found: (light(found, ERRORS)["n"] or 0) > 100)
         assert light(page.json("/llm/sla.json"), ERRORS)["status"] != "FAIL"
+        assert page.json("/llm/sla.json")["every_s"] >= PAUSE_S
         (run,) = page.json("/llm/runs.json")["runs"]
         assert run["ended_unix_s"] is None
         check_so_far(page, run["id"])
 
         page.sim.process.kill()  # the server breaks
-        took_s = page.until(lambda found: light(found, ERRORS)["status"] == "FAIL", 20)
+        took_s = page.until(lambda found: light(found, ERRORS)["status"] == "FAIL")
         print(f"the light turned {took_s:.1f} s after the server had gone")
-        whole, *lights = tab(page)
+        page.until(lambda _: shows(page, ERRORS, "✗ FAIL"))
+        whole, *_ = tab(page)
         assert whole["light"] in {"✗ FAIL", "⚠ INVALID"}  # this machine may be too busy to measure anything
-        assert "so far" in whole["objective"]
-        assert {row["objective"]: row["light"] for row in lights}[ERRORS] == "✗ FAIL"
+        assert re.search(r"so far, as of [\d:]{8} UTC, judged every \d+ s", whole["objective"])
 
         page.post_stop()
-        page.until(lambda found: found["status"] and not found["so_far"], 30)
+        page.until(lambda found: found["status"] and not found["so_far"])
         check_final(page, run["id"])
         judges = [child.pid for child in psutil.Process(page.locust.process.pid).children()]
     assert judges
@@ -200,12 +207,12 @@ def test_an_sla_from_the_form_and_a_second_run(tmp_path: Path) -> None:
         assert page.json("/llm/runs.json") == {"runs": []}
 
         page.swarm(sla_text=SLO.replace("\n", "\r\n"))
-        page.until(lambda found: found["status"], 60)
+        page.until(lambda found: found["status"])
         page.post_stop()
-        page.until(lambda found: found["status"] and not found["so_far"], 30)
+        page.until(lambda found: found["status"] and not found["so_far"])
 
         page.swarm(sla_text="")
-        page.until(lambda found: found["sla"] is None, 10)
+        page.until(lambda found: found["sla"] is None)
         page.locust.wait_until_it_says("All users spawned", times=2)
         time.sleep(1)
         assert "default" not in page.json("/llm/sla.json")["reasons"][0]
@@ -222,7 +229,7 @@ def test_an_sla_from_the_form_and_a_second_run(tmp_path: Path) -> None:
 def test_a_judge_that_dies_ends_no_run(tmp_path: Path) -> None:
     with web(tmp_path, "--sla-text", SLO) as page:
         page.swarm()
-        page.until(lambda found: found["status"] is not None, 40)
+        page.until(lambda found: found["status"] is not None)
         locust = psutil.Process(page.locust.process.pid)
 
         def killed(_: Any) -> bool:
@@ -230,7 +237,7 @@ def test_a_judge_that_dies_ends_no_run(tmp_path: Path) -> None:
                 child.kill()
             return "not judged" in page.json("/llm/sla.json")["reasons"][0]
 
-        page.until(killed, 40)
+        page.until(killed)
         assert [light["status"] for light in page.json("/llm/sla.json")["objectives"]] == [None] * 3
         page.post_stop()
         page.locust.wait_until_it_says("Results are in")

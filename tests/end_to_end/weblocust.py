@@ -80,7 +80,7 @@ def _dashed(headers: dict[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-def until(holds: Callable[[], bool], timeout_s: float = 20) -> None:
+def until(holds: Callable[[], bool], timeout_s: float = 60) -> None:
     """Wait until something holds; AssertionError if it does not in time."""
     end = time.monotonic() + timeout_s
     while not holds():
