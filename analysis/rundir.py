@@ -218,7 +218,7 @@ def _check_ended(path: Path, meta: dict[str, Any]) -> None:
 
 def _read_requests(path: Path, damage: list[str]) -> pd.DataFrame:
     try:
-        frame = table.read(path)
+        frame, unread, first = table.read(path)
         cut = not _ends_with_newline(path)
     except FileNotFoundError:
         raise RunError(f"{path.parent}: found no requests.csv, expected one row per request") from None
@@ -226,18 +226,31 @@ def _read_requests(path: Path, damage: list[str]) -> pd.DataFrame:
         raise RunError(f"{path}: {error}") from None
     if cut:
         damage.append("the last line of requests.csv was cut off")
+    if unread:
+        rows = "1 row" if unread == 1 else f"{unread:,} rows"
+        damage.append(f"{rows} of requests.csv cannot be read and left out, first {first}")
     return frame
 
 
 def _foreign(path: Path, run: str) -> list[str]:
     """Say which rows are of other runs, where a file holds some."""
+    count: Counter[str] = Counter()
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         lines = csv.reader(file)
         width = len(next(lines))
-        count = Counter(row[0] for row in lines if len(row) == width)  # the last one may have been cut off
+        while True:
+            try:
+                row = next(lines, None)
+            except csv.Error:
+                continue  # no row, which is said elsewhere
+            if row is None:
+                break
+            count[row[0]] += len(row) == width  # the last one may have been cut off
     del count[run]
     return [
-        f"{many:,} rows of requests.csv are of the run {name}, expected {run}" for name, many in count.items()
+        f"{many:,} rows of requests.csv are of the run {name}, expected {run}"
+        for name, many in count.items()
+        if many
     ]
 
 
