@@ -22,9 +22,15 @@ COLUMNS = RequestRecord._fields
 _NUMBERS = tuple(name for name in COLUMNS if name not in TEXT)
 _WORDS = tuple(name for name in TEXT if name != "detail")
 _PLACE = {name: place for place, name in enumerate(COLUMNS, 1)}  # behind the run's id
-_BLOCK_BYTES = 1 << 18
+_BLOCK_BYTES = 1 << 19
+_KEPT_BYTES = 31 << 20
+"""glibc keeps freed memory for itself in pieces up to the largest that was ever freed, below 32 MiB. Else the
+arrays of each block would go back to the kernel and come again page by page, over a gigabyte in all."""
 
-_HEADER = ",".join(("run", *COLUMNS)).encode() + b"\n"
+_KINDS = {
+    name: np.int32 if name in TEXT else np.float64 if name in MAYBE else np.int64 for name in COLUMNS
+}
+_SHORTEST_ROW = len(COLUMNS) + len(_NUMBERS) - len(MAYBE) + 1  # commas, digits, and the line's end
 _QUOTED = re.compile(rb'"((?:[^"]++|"")*+)"')
 _SPECIAL = re.compile(rb'[,"\r\n]')
 _MARK = b"\x01"  # stands for a quoted cell while the others are parsed
@@ -52,50 +58,51 @@ def read(path: Path) -> Table:
     """
     unread: list[Unread] = []
     known: _Known = {name: {} for name in TEXT}
+    np.empty(_KEPT_BYTES, np.uint8)  # and freed at once
+    most = path.stat().st_size // _SHORTEST_ROW + 1  # memory that nobody writes to costs nothing
+    columns: _Columns = {name: np.empty(most, _KINDS[name]) for name in COLUMNS}
+    rows = 0
     with path.open("rb") as file:
-        blocks = list(_blocks(file, known, unread))
-    columns: _Columns = {name: np.concatenate([block.pop(name) for block in blocks]) for name in COLUMNS}
-    if unread and not len(columns["due_unix_ns"]):
+        for block in _blocks(file, known, unread):
+            begin, rows = rows, rows + len(block["due_unix_ns"])
+            for name in COLUMNS:
+                columns[name][begin:rows] = block[name]
+    if unread and not rows:
         raise RecordError(f"{unread[0]}; of {len(unread):,} rows none can be read")
-    whole: dict[str, Any] = {name: columns[name] for name in _NUMBERS}
-    whole |= {name: _texts(name, columns[name], known[name]) for name in TEXT}
+    whole: dict[str, Any] = {name: columns.pop(name)[:rows] for name in COLUMNS}
+    whole |= {name: _renumbered(whole[name], known[name]) for name in TEXT}
     order = _due_order(whole)
-    frame = pd.DataFrame(
-        {name: whole[name] if order is None else whole[name][order] for name in COLUMNS}, copy=False
-    )
-    return Table(frame, len(unread), unread[0] if unread else None)
+    for name in COLUMNS:
+        own = whole[name][order]
+        whole[name] = _texts(name, own, sorted(known[name])) if name in TEXT else own
+    return Table(pd.DataFrame(whole, copy=False), len(unread), unread[0] if unread else None)
 
 
-def _texts(name: str, codes: NDArray[Any], known: dict[str, int]) -> Any:
-    """Return a column of texts, or of categories in their order."""
-    if name not in _WORDS:
-        return pd.array(np.array([*known, None], dtype=object)[codes], dtype="str")
-    inorder = sorted(known)
-    place = np.empty(len(known), dtype=np.int64)
-    place[[known[text] for text in inorder]] = np.arange(len(known))
-    return pd.Categorical.from_codes(place[codes], pd.Index(inorder, dtype="str"))
+def _renumbered(codes: NDArray[Any], known: dict[str, int]) -> NDArray[Any]:
+    """Number texts as they are sorted."""
+    place = np.empty(len(known), dtype=codes.dtype)
+    place[[known[text] for text in sorted(known)]] = np.arange(len(known))
+    return place[codes]
 
 
-def _due_order(columns: dict[str, Any]) -> Any:
-    """Return the places of the rows in due order; None where they are in it already."""
+def _texts(name: str, codes: NDArray[Any], texts: list[str]) -> Any:
+    if name in _WORDS:
+        return pd.Categorical.from_codes(codes, pd.Index(texts, dtype="str"))
+    return pd.array(np.array([*texts, None], dtype=object)[codes], dtype="str")
+
+
+def _due_order(columns: _Columns) -> NDArray[Any]:
+    """Return the places of the rows in due order."""
     due = columns["due_unix_ns"]
-    steps = np.diff(due)
-    if (steps > 0).all():
-        return None
     order = np.argsort(due, kind="stable")
-    if (np.diff(due[order]) == 0).any():
-        order = np.lexsort((columns["request"], columns["worker"].codes, due))
+    if len(due) and (np.diff(due[order]) == 0).any():
+        order = np.lexsort((columns["request"], columns["worker"], due))
     return order
 
 
 def _blocks(file: IO[bytes], known: _Known, unread: list[Unread]) -> Iterator[_Columns]:
-    """Yield the columns of block after block, at least one; rows that are none go into `unread`."""
-    if file.readline() != _HEADER:
-        file.seek(0)
-        check_header(io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline=""))
-        file.seek(0)  # the same columns, written in another way
-        file.readline()
-    yield _columns([], known)
+    """Yield the columns of block after block; rows that are none go into `unread`."""
+    check_header(_text(file.readline()))
     lines, rest = 1, b""
     while chunk := file.read(_BLOCK_BYTES):
         rest += chunk
@@ -109,10 +116,13 @@ def _blocks(file: IO[bytes], known: _Known, unread: list[Unread]) -> Iterator[_C
         yield _slow(rest, known, lines, unread)
 
 
+def _text(data: bytes) -> IO[str]:
+    return io.StringIO(data.decode("utf-8", "replace"), newline="")
+
+
 def _slow(block: bytes, known: _Known, lines: int, unread: list[Unread]) -> _Columns:
     """Read rows one by one; what is behind the last line's end was cut off, or is not written yet."""
-    text = io.StringIO(block.decode("utf-8", "replace"), newline="")
-    found = list(read_rows(text, lines))
+    found = list(read_rows(_text(block), lines))
     if found and not block.endswith(b"\n") and isinstance(found[-1], Unread):
         found.pop()
     unread += [one for one in found if isinstance(one, Unread)]
