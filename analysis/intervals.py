@@ -89,11 +89,15 @@ class IntervalLog(Sequence[Interval]):
         if len(places) == len(self) and np.array_equal(places, np.arange(len(self))):
             return self
         size = np.diff(self.starts)
-        mask = np.zeros(len(self), dtype=bool)
-        mask[places] = True
         if len(places) and (np.diff(places) < 0).any():
             raise ValueError("found intervals out of their order")
-        bins = np.repeat(mask, size)
+        bins: slice | NDArray[np.bool_]
+        if len(places) and np.array_equal(places, np.arange(places[0], places[-1] + 1)):
+            bins = slice(self.starts[places[0]], self.starts[places[-1] + 1])  # a stretch is not copied
+        else:
+            mask = np.zeros(len(self), dtype=bool)
+            mask[places] = True
+            bins = np.repeat(mask, size)
         return IntervalLog(
             tags=tuple(self.tags[i] for i in places),
             seconds=self.seconds[places],
