@@ -16,7 +16,7 @@ Words = NDArray[np.uint64]
 
 _WORD = 8  # bytes that are read at once
 _MOST_DIGITS = 19  # more do not fit 64 bits
-_BEFORE = 3 * _WORD  # bytes put before a text, so that words with the most digits can be read at its beginning
+_BEFORE = 3 * _WORD  # bytes put before a text, so that the longest number can be read at its beginning
 _ZEROS, _BEYOND_9, _HIGH_BITS = (np.uint64(0x0101010101010101 * byte) for byte in (0x30, 0x76, 0x80))
 _PAIRS = np.uint64(0x000000FF000000FF)
 
@@ -52,7 +52,7 @@ def find(text: bytes, columns: int) -> Cells | None:
     words: Words = np.ndarray((len(data) - _WORD + 1,), dtype="<u8", buffer=data, strides=(1,))
     numbers, odd = _numbers(words, ends, sizes)
     shape = lines, columns
-    odd_columns = odd.reshape(shape).any(axis=0)
+    odd_columns: NDArray[np.bool_] = np.any(odd.reshape(shape), axis=0)
     return Cells(data, words, ends.reshape(shape), sizes.reshape(shape), numbers.reshape(shape), odd_columns)
 
 
@@ -70,7 +70,7 @@ def _numbers(words: Words, ends: IntArray, sizes: IntArray) -> tuple[Words, NDAr
 
 
 def _eight_digits(words: Words, ends: IntArray, sizes: IntArray) -> tuple[Words, NDArray[np.bool_]]:
-    """Return what the last eight bytes of each cell make, or all where it has fewer; and if some is no digit."""
+    """Return what each cell's last eight bytes make, or all where it has fewer, and where one is no digit."""
     digits = _cut(words[np.maximum(ends - _WORD, 0)] ^ _ZEROS, sizes)
     odd = (((digits + _BEYOND_9) | digits) & _HIGH_BITS) != 0
     digits = digits * np.uint64(10) + (digits >> np.uint64(8))

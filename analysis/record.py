@@ -145,7 +145,8 @@ def read_rows(file: Iterable[str], lines: int) -> Iterator[RequestRecord | Unrea
             row = next(reader, None)
             if row is None:
                 return
-            yield _parse(row)
+            if row:  # an empty line is nobody's
+                yield _parse(row)
         except (ValueError, csv.Error) as error:
             if len(taken) == 1:
                 yield Unread(first, str(error))
@@ -154,6 +155,7 @@ def read_rows(file: Iterable[str], lines: int) -> Iterator[RequestRecord | Unrea
 
 
 def _alone(line: str, number: int) -> RequestRecord | Unread:
+    """Read a line that holds a whole row, or say that it does not: a quote must be closed in it."""
     try:
         return _parse(next(csv.reader([line], strict=True)))
     except (ValueError, csv.Error) as error:

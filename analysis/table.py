@@ -27,9 +27,7 @@ _KEPT_BYTES = 31 << 20
 """glibc keeps freed memory for itself in pieces up to the largest that was ever freed, below 32 MiB. Else the
 arrays of each block would go back to the kernel and come again page by page, over a gigabyte in all."""
 
-_KINDS = {
-    name: np.int32 if name in TEXT else np.float64 if name in MAYBE else np.int64 for name in COLUMNS
-}
+_KINDS = {name: np.int32 if name in TEXT else np.float64 if name in MAYBE else np.int64 for name in COLUMNS}
 _SHORTEST_ROW = len(COLUMNS) + len(_NUMBERS) - len(MAYBE) + 1  # commas, digits, and the line's end
 _QUOTED = re.compile(rb'"((?:[^"]++|"")*+)"')
 _SPECIAL = re.compile(rb'[,"\r\n]')
@@ -79,10 +77,11 @@ def read(path: Path) -> Table:
 
 
 def _renumbered(codes: NDArray[Any], known: dict[str, int]) -> NDArray[Any]:
-    """Number texts as they are sorted."""
+    """Return what numbers the texts have in their order."""
     place = np.empty(len(known), dtype=codes.dtype)
     place[[known[text] for text in sorted(known)]] = np.arange(len(known))
-    return place[codes]
+    renumbered: NDArray[Any] = place[codes]
+    return renumbered
 
 
 def _texts(name: str, codes: NDArray[Any], texts: list[str]) -> Any:
