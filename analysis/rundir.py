@@ -233,7 +233,7 @@ def _read_requests(path: Path, damage: list[str], *, so_far: bool) -> pd.DataFra
         raise RunError(f"{path}: {first}")
     if unread:
         rows = "1 row" if unread == 1 else f"{unread:,} rows"
-        damage.append(f"{rows} of requests.csv cannot be read and are left out, first {first}")
+        damage.append(f"requests.csv: {rows} left out that cannot be read, the first {first}")
     return frame
 
 
@@ -306,4 +306,11 @@ def _read_server_metrics(path: Path, damage: list[str]) -> pd.DataFrame | None:
     if not len(frame.columns) or frame.columns[0] != "unix_s":
         raise RunError(f"{path}: found columns {list(frame.columns)[:3]}, expected unix_s as the first")
     numbers: pd.DataFrame = frame.apply(pd.to_numeric, errors="coerce")
+    odd = (numbers.isna() & frame.notna()).to_numpy()
+    if odd.any():
+        row, column = np.argwhere(odd)[0]
+        found = f"found {frame.columns[column]} = {str(frame.iloc[row, column])[:40]!r}, expected a number"
+        damage.append(
+            f"server_metrics.csv: {odd.sum()} cells cannot be read, the first line {row + 2}: {found}"
+        )
     return numbers

@@ -71,6 +71,13 @@ def test_server_metrics_are_read_where_they_are(directory: Path) -> None:
     assert metrics["vllm:num_requests_running"].tolist()[0] == 2
 
 
+def test_a_reading_of_the_server_that_is_no_number_is_named(directory: Path) -> None:
+    (directory / "server_metrics.csv").write_text("unix_s,running\n1,2\n2,\n3,oops\nx,nan\n")
+    (said,) = load(directory).damage
+    first = "the first line 4: found running = 'oops', expected a number"
+    assert said == f"server_metrics.csv: 2 cells cannot be read, {first}"
+
+
 def test_a_run_that_was_cut_off_loads_and_says_so(directory: Path, pristine: Path) -> None:
     change_meta(directory, ended_unix_ns=None, window={}, accounting={}, instrument={})
     for name in ("requests.csv", "timeline.csv", "itl.hlog"):
@@ -179,9 +186,9 @@ def test_a_row_that_cannot_be_read_is_left_out_and_named(directory: Path, pristi
     lines[-1] = lines[-1].rpartition(",")[0]  # nothing cut the file off: the line has its end
     path.write_text("\n".join(lines) + "\n")
     run = load(directory)
-    why = "first line 4: found sent_ns = 'nan', expected a whole number"
-    assert run.damage == (f"2 rows of requests.csv cannot be read and are left out, {why}",)
-    with pytest.raises(RunError, match=f"requests.csv: {why.removeprefix('first ')}"):
+    why = "line 4: found sent_ns = 'nan', expected a whole number"
+    assert run.damage == (f"requests.csv: 2 rows left out that cannot be read, the first {why}",)
+    with pytest.raises(RunError, match=f"requests.csv: {why}"):
         load_so_far(directory, {})
     assert len(run.requests) == len(load(pristine).requests) - 2
 
