@@ -1,6 +1,7 @@
 """Every number that a report shows is in verdict.json, rounded and in another unit perhaps.
 
-What says where it comes from (addresses, versions, times of day) is in run.json; ticks of axes are no results.
+What says where it comes from (addresses, versions, times of day) is in run.json, and ticks of axes are no
+results.
 """
 
 import json
