@@ -76,10 +76,11 @@ def check(question: Mapping[str, Any]) -> dict[str, Any]:
         text = f"found {found.quality[0].text!r}, expected objectives alone: no load test measures quality"
         raise slas.SlaError(f"{file}: quality: {text} (tokenswarm quality does)")
     slas.refuse_unmeasured(found, file, question["scenarios"], math.inf if window_s is None else window_s)
-    limits_ns: dict[str, int] = {}  # what one request must keep to count as goodput
+    limits_ns: dict[str, int] = {}  # what one request must lie below to count as goodput
     for limit in found.limits():
         if limit.metric not in slas.POOLED_METRICS:
-            limits_ns[limit.metric] = min(limit.limit_ns, limits_ns.get(limit.metric, limit.limit_ns))
+            below_ns = limit.limit_ns if limit.strict else limit.limit_ns + 1  # whole ns: that is "<="
+            limits_ns[limit.metric] = min(below_ns, limits_ns.get(limit.metric, below_ns))
     objectives = [objective.text for objective in found.objectives]
     return {"name": found.name, "objectives": objectives, "limits_ns": limits_ns}
 
