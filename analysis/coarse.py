@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .gates import Gate
-from .objective import FAIL, INCONCLUSIVE, NEEDED, PASS, WORTH_UNKNOWN, ObjectiveResult, percent
+from .objective import FAIL, INCONCLUSIVE, PASS, WORTH_UNKNOWN, ObjectiveResult, percent
 from .rates import UNITS
 from .sla import WHOLE, ErrorRate, Goodput, Latency, Limit, Objective, Rate, Sla
 from .statistics import share_bounds
@@ -53,10 +53,21 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """How many independent events something is worth at most, and why it is not known where it is None."""
+    """How many independent events something is worth at most, and why it is not known where it is None.
+
+    An interval is given from `least` independent ones on, by their own number: `n` is lower where that number
+    is an estimate.
+    """
 
     n: float | None
     why: str
+    independent: float
+    least: int
+
+    @classmethod
+    def unknown(cls, why: str) -> "Worth":
+        """Return what nobody can tell."""
+        return cls(None, why, 0.0, 0)
 
 
 class Spread(NamedTuple):
@@ -238,7 +249,7 @@ def _decide(
 ) -> tuple[str, str, tuple[float, float] | None]:
     """Return (status, reason, bounds on the bad share); bounds only where the worth is known."""
     allowed, n = objective.allowed_share, spread.n
-    known = worth.n is not None and min(worth.n, n) >= NEEDED
+    known = worth.n is not None and min(worth.independent, n) >= worth.least
     n_eff = min(worth.n or 0, n) if known else min(WORTH_UNKNOWN, n)
 
     def bounds(low: float, high: float) -> tuple[float, float]:
@@ -266,7 +277,9 @@ def _decide(
 def _no_interval(worth: Worth, n: int) -> str:
     if worth.n is None:
         return f"no valid interval: {worth.why}"
-    return f"no valid interval: {worth.why}: worth {math.floor(min(worth.n, n))}, needs {NEEDED}"
+    return (
+        f"no valid interval: {worth.why}: worth {math.floor(min(worth.independent, n))}, needs {worth.least}"
+    )
 
 
 def _unresolved(run: Coarse, objective: Share, spread: Spread, point: Point | None) -> str:
@@ -334,7 +347,7 @@ def _no_rate(objective: Rate) -> ObjectiveResult:
 
 
 def _no_data(run: Coarse, objective: Share, reason: str) -> ObjectiveResult:
-    nothing = _result(run, objective, Spread(0, 0, 0), Worth(None, ""), None)
+    nothing = _result(run, objective, Spread(0, 0, 0), Worth.unknown(""), None)
     return replace(nothing, reason=reason)
 
 

@@ -25,7 +25,7 @@ CPU_SUSTAINED_S = 3
 CHANGES_TOLD = 3
 MAX_TOKENS_PER_CHUNK = 1.05
 
-IMPORTABLE = ("complete", "window", "records = rows", "gaps = itl.hlog", "clock source")
+IMPORTABLE = ("complete", "window", "records = rows", "gaps = itl.hlog", "clock source", "times in order")
 """Gates that also say something of a run that another tool measured."""
 
 SO_FAR = (
@@ -34,6 +34,7 @@ SO_FAR = (
     "read lag p99",
     "coalesced chunks",
     "clock jumps",
+    "times in order",
     "clock source",
     f"CPU, sustained {CPU_SUSTAINED_S} s",
     "tokens per chunk",
@@ -203,6 +204,7 @@ def _times(run: Run, evidence: Evidence) -> list[Gate]:
         _gate(
             "clock jumps", f"{jumped:,}, worst {worst / 1e6:.3g} ms", _ms(MAX_CLOCK_JUMP_NS), ok=not jumped
         ),
+        _in_order(evidence),
         _gate("clock source", clock, "kernel", ok=clock == "kernel", severity="note"),
         _gate(
             f"CPU, sustained {CPU_SUSTAINED_S} s",
@@ -219,6 +221,25 @@ def _times(run: Run, evidence: Evidence) -> list[Gate]:
             severity="note",
         ),
     ]
+
+
+def _in_order(evidence: Evidence) -> Gate:
+    """Say how many requests have a time that lies before an earlier one: no clock tells that.
+
+    That the first token came after the request was sent is not asked: sending is stamped when Python gets
+    round to it, a token when the kernel has it.
+    """
+    frame = evidence.frame
+    sent, first, last, end = (
+        frame[name].to_numpy(dtype=np.float64) for name in ("sent_ns", "first_ns", "last_ns", "end_ns")
+    )
+    wrong = np.zeros(len(frame), dtype=bool)
+    for earlier, later in ((0.0, sent), (0.0, first), (first, last), (last, end), (sent, end), (0.0, end)):
+        wrong |= later < earlier - MAX_CLOCK_JUMP_NS  # False where a time never came
+    count = int(wrong.sum())
+    return _gate(
+        "times in order", f"{count:,} of {len(frame):,} not" if count else "all", "all", ok=not count
+    )
 
 
 def _one_load(run: Run) -> Gate:

@@ -53,16 +53,16 @@ def _equal_counts(run: Run, restarts: int) -> list[Gate]:
     # A server that was started anew has forgotten what it counted.
     severity = "invalid" if counts.get("exclusive") and not restarts else "note"
     frame = run.requests
-    ok = frame[frame.outcome == "ok"]
+    ok = frame.output_tokens[frame.outcome == "ok"]
     failed = len(frame) - len(ok)
-    tokens = int(ok.output_tokens.sum())
+    tokens = int(ok.sum())
     gates = []
     pairs = [
         ("requests", len(ok) * choices(run), counts.get("requests")),
         ("tokens", tokens, counts.get("generation_tokens")),
     ]
     for name, client, server in pairs:
-        if server is None or (name == "tokens" and ok.output_tokens.isna().any()):
+        if server is None or (name == "tokens" and ok.isna().any()):
             gates.append(Gate(f"{name} = server's", "unknown", "equal", ok=True, severity="note"))
             continue
         found = f"client {client:,}, server {server:,}" if client != server else f"{client:,} both"

@@ -27,7 +27,7 @@ NUMBERS = 1 << 16
 
 _HEADER = struct.Struct(">IIIIQQd")  # cookie, length, offset, digits, lowest, highest, ratio
 _COOKIE, _COMPRESSED = 0x1C849303, 0x1C849304  # of V2; the bits of 0xF0 tell the width of a word
-_BATCH_LINES = 256
+_BATCH_LINES = 32  # what is made of them fits the processor's cache
 _MAX_WORD_BYTES = 8
 
 
@@ -89,11 +89,15 @@ class IntervalLog(Sequence[Interval]):
         if len(places) == len(self) and np.array_equal(places, np.arange(len(self))):
             return self
         size = np.diff(self.starts)
-        mask = np.zeros(len(self), dtype=bool)
-        mask[places] = True
         if len(places) and (np.diff(places) < 0).any():
             raise ValueError("found intervals out of their order")
-        bins = np.repeat(mask, size)
+        bins: slice | NDArray[np.bool_]
+        if len(places) and np.array_equal(places, np.arange(places[0], places[-1] + 1)):
+            bins = slice(self.starts[places[0]], self.starts[places[-1] + 1])  # a stretch is not copied
+        else:
+            mask = np.zeros(len(self), dtype=bool)
+            mask[places] = True
+            bins = np.repeat(mask, size)
         return IntervalLog(
             tags=tuple(self.tags[i] for i in places),
             seconds=self.seconds[places],
@@ -241,27 +245,46 @@ def _words(payload: str) -> bytes:
 def _decoded(batch: list[_Line]) -> tuple[IntervalLog, str | None]:
     """Decode lines, up to the first whose words make no histogram."""
     data = np.frombuffer(b"".join(line.words for line in batch), dtype=np.uint8)
-    ends = np.flatnonzero(data < 0x80)
-    size = np.diff(ends, prepend=-1)
-    begins = ends - size + 1
-    word = (data[begins] & 0x7F).astype(np.int64)
-    for at in range(1, min(_MAX_WORD_BYTES, int(size.max(initial=0)))):
-        has = np.flatnonzero(size > at)
-        word[has] |= (data[begins[has] + at] & 0x7F).astype(np.int64) << 7 * at
-    value = (word >> 1) ^ -(word & 1)
+    last = data < 0x80  # nearly all words are of one byte
+    low = data[last]
+    value = ((low >> 1) ^ -(low & 1)).view(np.int8).astype(np.int64)
+    more = np.flatnonzero(~last)
+    long = _long_words(data, more)
+    value[long.place] = long.value
     last_byte = np.cumsum([len(line.words) for line in batch], dtype=np.int64)
-    words = np.diff(np.searchsorted(ends, last_byte), prepend=0)  # of each line
-    line_of = np.repeat(np.arange(len(batch)), words)
+    behind = last_byte - np.searchsorted(more, last_byte)  # so many words up to each line's end
     after = np.cumsum(np.maximum(1, -value))
-    starts = np.concatenate(([0], after))[np.cumsum(words) - words]
-    number = after - 1 - starts[line_of]
-    if max(number.max(initial=0) >> 16, value.max(initial=0) >> 32, size.max(initial=0) > _MAX_WORD_BYTES):
-        odd = (number >= NUMBERS) | (value >= 1 << 32) | (size > _MAX_WORD_BYTES)
-        bad = int(line_of[np.argmax(odd)])
+    ends = np.concatenate(([0], after))[behind]
+    starts = np.concatenate(([0], ends))[:-1]
+    odd = ends - starts > NUMBERS
+    odd[np.searchsorted(behind, long.place[long.odd], side="right")] = True
+    if odd.any():
+        bad = int(np.argmax(odd))
         return _decoded(batch[:bad])[0], not_an_interval(batch[bad].number, "counts beyond any histogram's")
     kept = np.flatnonzero(value > 0)
-    filled = np.bincount(line_of[kept], minlength=len(batch))
-    return _log_of(batch, filled, number[kept], value[kept]), None
+    filled = np.diff(np.searchsorted(kept, behind), prepend=0)
+    return _log_of(batch, filled, after[kept] - 1 - np.repeat(starts, filled), value[kept]), None
+
+
+class _Long(NamedTuple):
+    """Words of more than one byte: which words they are, what they say, and whether no count is so high."""
+
+    place: IntArray
+    value: IntArray
+    odd: NDArray[np.bool_]
+
+
+def _long_words(data: NDArray[np.uint8], more: IntArray) -> _Long:
+    """Read the words that have bytes with others behind them; `more` says where these bytes are."""
+    first = np.flatnonzero(np.diff(more, prepend=-2) > 1)
+    begins = more[first]
+    size = np.diff(first, append=len(more)) + 1
+    word = np.zeros(len(begins), dtype=np.int64)
+    for at in range(min(_MAX_WORD_BYTES, int(size.max(initial=0)))):
+        has = size > at
+        word[has] |= (data[begins[has] + at] & 0x7F).astype(np.int64) << 7 * at
+    value = (word >> 1) ^ -(word & 1)
+    return _Long(begins - first, value, (size > _MAX_WORD_BYTES) | (value >= 1 << 32))
 
 
 def _log_of(batch: list[_Line], filled: NDArray[Any], numbers: IntArray, counts: IntArray) -> IntervalLog:

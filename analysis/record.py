@@ -89,36 +89,77 @@ def write_records(file: IO[str], run: str, records: Iterable[RequestRecord], *, 
         (quoting if any("\r" in text for text in texts) else writer).writerow((run, *record))
 
 
+class Unread(NamedTuple):
+    """A row of a requests.csv that is none: what was found in the file's line, and what was expected."""
+
+    line: int
+    why: str
+
+    def __str__(self) -> str:
+        """Return both as one line."""
+        return f"line {self.line}: {self.why}"
+
+
 def read_records(file: IO[str]) -> Iterator[RequestRecord]:
     """Read what write_records wrote; a last line that was cut off by a crash is left out.
 
     Raises RecordError where a column is missing or a cell is not of its kind.
     """
-    reader = csv.reader(file)
-    header = next(reader, None)
+    check_header(file)
+    pending: Unread | None = None
+    for found in read_rows(file, 1):
+        if pending:
+            raise RecordError(str(pending))
+        if isinstance(found, Unread):  # fatal unless it is the last line: a crash cuts only there
+            pending = found
+        else:
+            yield found
+
+
+def check_header(file: IO[str]) -> None:
+    """Read the first line; raises RecordError where it does not name the columns."""
+    header = next(csv.reader(file), None)
     expected = ["run", *RequestRecord._fields]
     if header != expected:
         raise RecordError(f"line 1: found columns {header}, expected {expected}")
-    yield from read_rows(file, reader.line_num)
 
 
-def read_rows(file: IO[str], lines: int) -> Iterator[RequestRecord]:
-    """Read the rows that follow the first `lines` lines of a file; otherwise as read_records."""
-    reader = csv.reader(file)
-    pending: RecordError | None = None
+def read_rows(file: Iterable[str], lines: int) -> Iterator[RequestRecord | Unread]:
+    """Read the rows that follow the first `lines` lines of a file; one that is none comes as what is wrong.
+
+    A quote that is never closed makes one row of all lines up to the next quote. So where a row of several
+    lines is none, each of its lines is looked at by itself: what is whole of them is not lost with it.
+    """
+    taken: list[str] = []
+
+    def lines_of_a_row() -> Iterator[str]:
+        for line in file:
+            taken.append(line)
+            yield line
+
+    reader = csv.reader(lines_of_a_row())
     while True:
+        taken.clear()
+        first = lines + reader.line_num + 1
         try:
             row = next(reader, None)
-        except csv.Error as error:
-            raise RecordError(f"line {lines + reader.line_num}: {error}") from None
-        if row is None:
-            return
-        if pending:
-            raise pending
-        try:
-            yield _parse(row)
-        except ValueError as error:  # fatal unless it is the last line: a crash cuts only there
-            pending = RecordError(f"line {lines + reader.line_num}: {error}")
+            if row is None:
+                return
+            if row:  # an empty line is nobody's
+                yield _parse(row)
+        except (ValueError, csv.Error) as error:
+            if len(taken) == 1:
+                yield Unread(first, str(error))
+            else:
+                yield from (_alone(line, number) for number, line in enumerate(taken, first))
+
+
+def _alone(line: str, number: int) -> RequestRecord | Unread:
+    """Read a line that holds a whole row, or say that it does not: a quote must be closed in it."""
+    try:
+        return _parse(next(csv.reader([line], strict=True)))
+    except (ValueError, csv.Error) as error:
+        return Unread(number, str(error))
 
 
 def _parse(row: list[str]) -> RequestRecord:

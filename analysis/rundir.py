@@ -1,7 +1,9 @@
 """Read a run directory: what the load side wrote, checked, in one frozen object.
 
 A run that was cut off (no end in run.json, a half-written last line) still loads: what it holds is
-evidence, and the verdict will be INVALID with the reason in `Run.damage`.
+evidence, and the verdict will be INVALID with the reason in `Run.damage`. So it is where a row in the middle
+cannot be read: it is left out, counted and named. A warning would not do, for nobody knows what it said: a
+disk that damages one row of a thousand may have damaged the one late request that decides.
 """
 
 import csv
@@ -131,16 +133,16 @@ def load_so_far(path: Path | str, known: Mapping[str, Any]) -> Run:
     path = Path(path)
     meta = _read_meta(path / "run.json") | dict(known)
     _check_kinds(path / "run.json", meta)
-    run = _read(path, meta, [])
+    run = _read(path, meta, [], so_far=True)
     start, end = run.window_ns
     meta["window"] = {**meta["window"], "end_unix_ns": max(start, end)}
     reported = np.flatnonzero(run.timeline.workers.to_numpy() > 0)  # the last rows may still come
     timeline = run.timeline.iloc[: reported[-1] + 1 if len(reported) else 0]
-    return replace(run, timeline=timeline, damage=(), so_far=True)
+    return replace(run, timeline=timeline, damage=())
 
 
-def _read(path: Path, meta: dict[str, Any], damage: list[str]) -> Run:
-    requests = _read_requests(path / "requests.csv", damage)
+def _read(path: Path, meta: dict[str, Any], damage: list[str], *, so_far: bool = False) -> Run:
+    requests = _read_requests(path / "requests.csv", damage, so_far=so_far)
     logs = {name: _read_log(path / f"{name}.hlog", damage) for name in LOGS}
     return Run(
         path=path,
@@ -150,6 +152,7 @@ def _read(path: Path, meta: dict[str, Any], damage: list[str]) -> Run:
         timeline=_read_timeline(path / "timeline.csv", damage),
         server_metrics=_read_server_metrics(path / "server_metrics.csv", damage),
         damage=tuple(damage),
+        so_far=so_far,
     )
 
 
@@ -216,9 +219,9 @@ def _check_ended(path: Path, meta: dict[str, Any]) -> None:
         raise RunError(f"{path}: found load.loop = {meta['load'].get('loop')!r}, expected open or closed")
 
 
-def _read_requests(path: Path, damage: list[str]) -> pd.DataFrame:
+def _read_requests(path: Path, damage: list[str], *, so_far: bool) -> pd.DataFrame:
     try:
-        frame = table.read(path)
+        frame, unread, first = table.read(path)
         cut = not _ends_with_newline(path)
     except FileNotFoundError:
         raise RunError(f"{path.parent}: found no requests.csv, expected one row per request") from None
@@ -226,18 +229,33 @@ def _read_requests(path: Path, damage: list[str]) -> pd.DataFrame:
         raise RunError(f"{path}: {error}") from None
     if cut:
         damage.append("the last line of requests.csv was cut off")
+    if unread and so_far:  # rows are written whole: this is no run's file, and no light may say PASS
+        raise RunError(f"{path}: {first}")
+    if unread:
+        rows = "1 row" if unread == 1 else f"{unread:,} rows"
+        damage.append(f"requests.csv: {rows} left out that cannot be read, the first {first}")
     return frame
 
 
 def _foreign(path: Path, run: str) -> list[str]:
     """Say which rows are of other runs, where a file holds some."""
+    count: Counter[str] = Counter()
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         lines = csv.reader(file)
         width = len(next(lines))
-        count = Counter(row[0] for row in lines if len(row) == width)  # the last one may have been cut off
+        while True:
+            try:
+                row = next(lines, None)
+            except csv.Error:
+                continue  # no row, which is said elsewhere
+            if row is None:
+                break
+            count[row[0]] += len(row) == width  # the last one may have been cut off
     del count[run]
     return [
-        f"{many:,} rows of requests.csv are of the run {name}, expected {run}" for name, many in count.items()
+        f"{many:,} rows of requests.csv are of the run {name}, expected {run}"
+        for name, many in count.items()
+        if many
     ]
 
 
@@ -288,4 +306,11 @@ def _read_server_metrics(path: Path, damage: list[str]) -> pd.DataFrame | None:
     if not len(frame.columns) or frame.columns[0] != "unix_s":
         raise RunError(f"{path}: found columns {list(frame.columns)[:3]}, expected unix_s as the first")
     numbers: pd.DataFrame = frame.apply(pd.to_numeric, errors="coerce")
+    odd = (numbers.isna() & frame.notna()).to_numpy()
+    if odd.any():
+        row, column = np.argwhere(odd)[0]
+        found = f"found {frame.columns[column]} = {str(frame.iloc[row, column])[:40]!r}, expected a number"
+        damage.append(
+            f"server_metrics.csv: {odd.sum()} cells cannot be read, the first line {row + 2}: {found}"
+        )
     return numbers

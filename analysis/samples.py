@@ -120,8 +120,9 @@ def request_sample(frame: pd.DataFrame, metric: str) -> Sample:
     known = ~np.isnan(value)
     low = np.where(ok, np.where(known, value, 0.0), np.inf)
     high = np.where(ok & known, value, np.inf)
-    low = np.where(cancelled, np.where(known, value, _waited(frame, metric)), low)
-    high = np.where(cancelled & known & final, value, high)
+    if cancelled.any():
+        low = np.where(cancelled, np.where(known, value, _waited(frame, metric)), low)
+        high = np.where(cancelled & known & final, value, high)
     if metric == "dispatch_lag":  # the generator's own figure: known once sent, whatever came after
         low, high, defined = value, value, known
         return Sample(low, high, np.zeros(len(frame)), ok, defined)
@@ -165,8 +166,19 @@ def rank_quantile(values: FloatArray, q: float) -> float:
     """Return the value of rank ceil(q * n); values may be infinite. Raises ValueError without any."""
     if not len(values):
         raise ValueError("no values have no quantiles")
-    rank = max(1, math.ceil(round(q * len(values), 6)))
-    return float(np.partition(values, rank - 1)[rank - 1])
+    return rank_quantiles(values, [q])[0]
+
+
+def rank_quantiles(values: FloatArray, shares: Sequence[float]) -> list[float]:
+    """Return the values of several ranks, as `rank_quantile` does: each is looked for above the one below."""
+    rank = {q: max(1, math.ceil(round(q * len(values), 6))) for q in shares}
+    found: dict[int, float] = {}
+    above, below = values, 0
+    for place in sorted(rank.values()):
+        parted = np.partition(above, place - 1 - below)
+        above, below = parted[place - 1 - below :], place - 1
+        found[place] = float(above[0])
+    return [found[rank[q]] for q in shares]
 
 
 def share_tally(bad: BoolArray, possible: BoolArray, own: Sequence[FloatArray], allowed: float) -> Tally:
@@ -219,10 +231,15 @@ def _excess(values: FloatArray, share: float) -> FloatArray:
     On a scale of its own, so that it stays finite where values are not: the exponential quantile of each rank
     (Savage 1956), equal values sharing the mean of their ranks.
     """
-    _, place, times = np.unique(values, return_inverse=True, return_counts=True)
-    rank = np.cumsum(times) - (times - 1) / 2
-    scores: FloatArray = -np.log1p(-(rank - 0.5) / len(values))
-    return np.maximum(0.0, scores + math.log(share))[place]
+    n = len(values)
+    excess = np.zeros(n)
+    least = max(0, math.floor((1 - share) * n) - 1)  # what lies below this rank is not beyond the quantile
+    beyond = np.flatnonzero(values >= np.partition(values, least)[least])
+    _, place, times = np.unique(values[beyond], return_inverse=True, return_counts=True)
+    rank = n - len(beyond) + np.cumsum(times) - (times - 1) / 2
+    scores: FloatArray = -np.log1p(-(rank - 0.5) / n)
+    excess[beyond] = np.maximum(0.0, scores + math.log(share))[place]
+    return excess
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def mser5(series: FloatArray) -> tuple[int, float] | None:
 def steady(run: Run, evidence: Evidence) -> Steady:
     """Look for a beginning that differs from the rest: in TTFT by request, in flight by second."""
     start_ns, end_ns = run.window_ns
-    seen = evidence.frame[evidence.frame.first_ns.notna()]
+    seen = evidence.frame[["first_ns", "due_unix_ns"]].dropna()
     timeline = window_timeline(run)
     series = {
         "ttft": (seen.first_ns.to_numpy(dtype=np.float64) / 1e6, seen.due_unix_ns.to_numpy(dtype=np.int64)),

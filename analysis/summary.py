@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from .evidence import Evidence
 from .rundir import Run, window_intervals
-from .samples import Gaps, pooled_gaps, rank_quantile, request_sample
+from .samples import Gaps, pooled_gaps, rank_quantiles, request_sample
 from .sla import REQUEST_METRICS
 from .statistics import FloatArray
 
@@ -47,9 +47,8 @@ def summarise(run: Run, evidence: Evidence, *, percentiles: bool) -> tuple[Scena
 
 def _summarise(run: Run, evidence: Evidence, scenario: str, *, percentiles: bool) -> ScenarioSummary:
     chosen = evidence.frame.scenario == scenario
-    frame = (
-        evidence.frame if chosen.all() else evidence.frame[chosen]
-    )  # a million rows are not copied for nothing
+    whole = chosen.all()  # a million rows are not copied for nothing
+    frame = evidence.frame if whole else evidence.frame[chosen]
     ok = frame[["output_tokens", "chunks"]][frame.outcome == "ok"]
     counted = ok[ok.output_tokens.notna()]
     seconds = evidence.window_s
@@ -58,7 +57,10 @@ def _summarise(run: Run, evidence: Evidence, scenario: str, *, percentiles: bool
     latencies = {}
     if percentiles:
         for metric in REQUEST_METRICS:
-            sample = request_sample(frame[:0] if metric in run.unknown else frame, metric)
+            if whole and metric not in run.unknown:
+                sample = evidence.sample(metric)
+            else:
+                sample = request_sample(frame[:0] if metric in run.unknown else frame, metric)
             latencies[metric] = _of_values(sample.worst(), sample.of_ok())
         own = window_intervals(run, "itl").of(scenario)
         seen = frame[:0] if "itl" in run.unknown else frame
@@ -80,10 +82,10 @@ def _summarise(run: Run, evidence: Evidence, scenario: str, *, percentiles: bool
 def _of_values(worst: FloatArray, ok: FloatArray) -> Percentiles:
     def table(values: FloatArray) -> dict[str, float | None]:
         n = len(values)
-        found = {
-            f"p{p:g}": rank_quantile(values, p / 100) / 1e6 if _exists(n, p) else None for p in PERCENTILES
-        }
-        return {**found, "max": float(values.max()) / 1e6 if n else None}
+        known = [p for p in PERCENTILES if _exists(n, p)]
+        found = dict(zip(known, rank_quantiles(values, [p / 100 for p in known]), strict=True))
+        told = {f"p{p:g}": found[p] / 1e6 if p in found else None for p in PERCENTILES}
+        return {**told, "max": float(values.max()) / 1e6 if n else None}
 
     return Percentiles(len(worst), table(worst), len(ok), table(ok))
 

@@ -1,103 +1,142 @@
-"""requests.csv as a table: a million rows in seconds, with the checks and the errors of `record`.
+"""requests.csv as a table: a million rows in a second or two, with the checks of `record`.
 
-The file is read in blocks of whole records. A block in which every cell is plain goes through pandas' parser
-at once; from the first block that holds anything else, `record` reads the rest row by row, and says what is
-wrong with it.
+The file is read in blocks of whole records. A block in which every cell is plain is parsed at once
+(`plain_cells`); one that holds anything else, row by row, by `record`. A row that is none is left out, and
+counted: what is whole is evidence, and whoever judges it must know that there was more.
 """
 
-import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import union_categoricals
+from numpy.typing import NDArray
 
-from .record import MAYBE, OUTCOMES, TEXT, RequestRecord, read_records, read_rows
+from .plain_cells import Cells, find, integers, words
+from .record import MAYBE, OUTCOMES, TEXT, RecordError, RequestRecord, Unread, check_header, read_rows
 
 COLUMNS = RequestRecord._fields
 _NUMBERS = tuple(name for name in COLUMNS if name not in TEXT)
 _WORDS = tuple(name for name in TEXT if name != "detail")
-_BLOCK_BYTES = 1 << 23
-_SLOW_ROWS = 50_000
+_PLACE = {name: place for place, name in enumerate(COLUMNS, 1)}  # behind the run's id
+_BLOCK_BYTES = 1 << 19
+_KEPT_BYTES = 31 << 20
+"""glibc keeps freed memory for itself in pieces up to the largest that was ever freed, below 32 MiB. Else the
+arrays of each block would go back to the kernel and come again page by page, over a gigabyte in all."""
 
-_HEADER = ",".join(("run", *COLUMNS)).encode() + b"\n"
+_KINDS = {name: np.int32 if name in TEXT else np.float64 if name in MAYBE else np.int64 for name in COLUMNS}
+_SHORTEST_ROW = len(COLUMNS) + len(_NUMBERS) - len(MAYBE) + 1  # commas, digits, and the line's end
 _QUOTED = re.compile(rb'"((?:[^"]++|"")*+)"')
 _SPECIAL = re.compile(rb'[,"\r\n]')
 _MARK = b"\x01"  # stands for a quoted cell while the others are parsed
-_LINE = b"," * len(COLUMNS) + b"\n"  # what is left of a line without its cells
-_CELLS = bytes(set(range(256)) - set(b",\n"))
-_NEVER = -(2**63)
-_NONE = str(_NEVER).encode()  # stands for an empty cell meanwhile
 
-_Columns = dict[str, Any]
-"""A block's columns by name: int64, float64 with NaN, categories, or texts."""
+_Columns = dict[str, NDArray[Any]]
+"""A block's columns by name: int64, float64 with NaN, or the numbers of texts."""
+
+_Known = dict[str, dict[str, int]]
+"""The texts of each column, numbered in the order in which they were met."""
 
 
-def read(path: Path) -> pd.DataFrame:
-    """Read what `record.write_records` wrote, in due order; a last line that was cut off is left out.
+class Table(NamedTuple):
+    """The rows that are whole, in due order, and how many more are none, with the first of those."""
+
+    frame: pd.DataFrame
+    unread: int
+    first_unread: Unread | None
+
+
+def read(path: Path) -> Table:
+    """Read what `record.write_records` wrote; a last line that was cut off is left out and not counted.
 
     Numbers are int64; those that may be missing are float64 with NaN; texts are categories, all but `detail`.
-    Raises OSError, and RecordError where a column is missing or a cell is not of its kind.
+    Raises OSError, and RecordError where a column is missing or not one row is whole.
     """
+    unread: list[Unread] = []
+    known: _Known = {name: {} for name in TEXT}
+    np.empty(_KEPT_BYTES, np.uint8)  # and freed at once
+    most = path.stat().st_size // _SHORTEST_ROW + 1  # memory that nobody writes to costs nothing
+    columns: _Columns = {name: np.empty(most, _KINDS[name]) for name in COLUMNS}
+    rows = 0
     with path.open("rb") as file:
-        blocks = list(_blocks(file))
-    columns: _Columns = {name: _joined(name, [block.pop(name) for block in blocks]) for name in COLUMNS}
-    order = _due_order(columns)
+        for block in _blocks(file, known, unread):
+            begin, rows = rows, rows + len(block["due_unix_ns"])
+            for name in COLUMNS:
+                columns[name][begin:rows] = block[name]
+    if unread and not rows:
+        raise RecordError(f"{unread[0]}; of {len(unread):,} rows none can be read")
+    whole: dict[str, Any] = {name: columns.pop(name)[:rows] for name in COLUMNS}
+    whole |= {name: _renumbered(whole[name], known[name]) for name in TEXT}
+    order = _due_order(whole)
     for name in COLUMNS:
-        columns[name] = columns[name][order]
-    return pd.DataFrame(columns, copy=False)
+        own = whole[name][order]
+        whole[name] = _texts(name, own, sorted(known[name])) if name in TEXT else own
+    return Table(pd.DataFrame(whole, copy=False), len(unread), unread[0] if unread else None)
 
 
-def _joined(name: str, parts: list[Any]) -> Any:
+def _renumbered(codes: NDArray[Any], known: dict[str, int]) -> NDArray[Any]:
+    """Return what numbers the texts have in their order."""
+    place = np.empty(len(known), dtype=codes.dtype)
+    place[[known[text] for text in sorted(known)]] = np.arange(len(known))
+    renumbered: NDArray[Any] = place[codes]
+    return renumbered
+
+
+def _texts(name: str, codes: NDArray[Any], texts: list[str]) -> Any:
     if name in _WORDS:
-        return union_categoricals(parts, sort_categories=True)
-    whole = np.concatenate(parts)
-    return pd.array(whole, dtype="str") if name in TEXT else whole
+        return pd.Categorical.from_codes(codes, pd.Index(texts, dtype="str"))
+    return pd.array(np.array([*texts, None], dtype=object)[codes], dtype="str")
 
 
-def _due_order(columns: _Columns) -> Any:
+def _due_order(columns: _Columns) -> NDArray[Any]:
+    """Return the places of the rows in due order."""
     due = columns["due_unix_ns"]
     order = np.argsort(due, kind="stable")
     if len(due) and (np.diff(due[order]) == 0).any():
-        order = np.lexsort((columns["request"], columns["worker"].codes, due))
+        order = np.lexsort((columns["request"], columns["worker"], due))
     return order
 
 
-def _blocks(file: IO[bytes]) -> Iterator[_Columns]:
-    """Yield the columns of block after block, at least one."""
-    if file.readline() != _HEADER:
-        file.seek(0)
-        yield from _slow(read_records(_text(file)))
-        return
-    lines, rest, at = 1, b"", file.tell()
-    yield _columns([])
+def _blocks(file: IO[bytes], known: _Known, unread: list[Unread]) -> Iterator[_Columns]:
+    """Yield the columns of block after block; rows that are none go into `unread`."""
+    check_header(_text(file.readline()))
+    lines, rest = 1, b""
     while chunk := file.read(_BLOCK_BYTES):
         rest += chunk
         end = _last_end(rest)
-        block = _fast(rest[:end]) if end else None
-        if end and block is None:
-            break
-        if block is not None:
-            yield block
-            lines, at, rest = lines + rest.count(b"\n", 0, end), at + end, rest[end:]
+        if not end and len(rest) > _BLOCK_BYTES:  # no record is so long: a quote that is never closed
+            end = rest.rfind(b"\n") + 1
+        if end:
+            yield _fast(rest[:end], known) or _slow(rest[:end], known, lines, unread)
+            lines, rest = lines + _count(b"\n", rest[:end]), rest[end:]
     if rest:
-        file.seek(at)
-        yield from _slow(read_rows(_text(file), lines))
+        yield _slow(rest, known, lines, unread)
 
 
-def _text(file: IO[bytes]) -> IO[str]:
-    return io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+def _text(data: bytes) -> IO[str]:
+    return io.StringIO(data.decode("utf-8", "replace"), newline="")
+
+
+def _slow(block: bytes, known: _Known, lines: int, unread: list[Unread]) -> _Columns:
+    """Read rows one by one; what is behind the last line's end was cut off, or is not written yet."""
+    found = list(read_rows(_text(block), lines))
+    if found and not block.endswith(b"\n") and isinstance(found[-1], Unread):
+        found.pop()
+    unread += [one for one in found if isinstance(one, Unread)]
+    return _columns([one for one in found if isinstance(one, RequestRecord)], known)
+
+
+def _count(byte: bytes, data: bytes) -> int:
+    """Return how often a byte is in it: `bytes.count` takes ten times as long where there are many."""
+    return int(np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == ord(byte)))
 
 
 def _last_end(data: bytes) -> int:
     """Return where the last record ends that is whole: behind a line's end that is in no quoted cell."""
     end = data.rfind(b"\n") + 1
-    inside = data.count(b'"', 0, end) % 2
+    inside = _count(b'"', data[:end]) % 2
     while end and inside:
         earlier = data.rfind(b"\n", 0, end - 1) + 1
         inside ^= data.count(b'"', earlier, end) % 2
@@ -105,21 +144,12 @@ def _last_end(data: bytes) -> int:
     return end
 
 
-def _slow(records: Iterator[RequestRecord]) -> Iterator[_Columns]:
-    found = list(islice(records, _SLOW_ROWS))
-    yield _columns(found)
-    while found := list(islice(records, _SLOW_ROWS)):
-        yield _columns(found)
-
-
-def _columns(records: Sequence[RequestRecord]) -> _Columns:
+def _columns(records: Sequence[RequestRecord], known: _Known) -> _Columns:
     cells = zip(*records, strict=True) if records else iter([()] * len(COLUMNS))
     made: _Columns = {}
     for name, own in zip(COLUMNS, cells, strict=True):
-        if name in _WORDS:
-            made[name] = pd.Categorical(pd.array(own, dtype="str"))
-        elif name in TEXT:
-            made[name] = np.array(own, dtype=object)
+        if name in TEXT:
+            made[name] = _numbered(own, known[name])
         elif name in MAYBE:
             made[name] = np.array([np.nan if cell is None else cell for cell in own], dtype=np.float64)
         else:
@@ -127,54 +157,28 @@ def _columns(records: Sequence[RequestRecord]) -> _Columns:
     return made
 
 
-def _fast(block: bytes) -> _Columns | None:
+def _numbered(texts: Sequence[str], known: dict[str, int]) -> NDArray[Any]:
+    """Return the texts' numbers; those that are new get one."""
+    return np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int32)
+
+
+def _fast(block: bytes, known: _Known) -> _Columns | None:
     """Parse whole records; None where a cell is not as plain as it should be."""
-    if b"\x00" in block or _MARK in block or _NONE in block:
+    if b"\x00" in block or _MARK in block:
         return None
     if not block.isascii():
         block = block.decode("utf-8", "replace").encode()
-    cells = {_NONE.decode(): ""}
+    quoted: dict[bytes, str] = {}
     if b'"' in block:
-        block = _without_quotes(block, cells)
+        block = _without_quotes(block, quoted)
     if b'"' in block or b"\r" in block:
         return None
-    if not _is_square(block):
-        return None
-    try:
-        frame = pd.read_csv(
-            io.BytesIO(_without_empty(block)),
-            names=["run", *COLUMNS],
-            usecols=list(COLUMNS),
-            index_col=False,
-            dtype=dict.fromkeys(TEXT, object),  # numbers are not asked for: for int64 it would take 1.0 as 1
-            low_memory=False,
-            na_filter=False,
-            quoting=csv.QUOTE_NONE,  # none are left
-            skip_blank_lines=False,
-            engine="c",
-        )
-    except (ValueError, OverflowError):
-        return None
-    return _checked(frame, cells)
+    found = find(block, len(COLUMNS) + 1)
+    return found and _checked(found, quoted, known)
 
 
-def _is_square(block: bytes) -> bool:
-    """Say whether every line has as many cells as there are columns, and the last one its end."""
-    marks = block.translate(None, _CELLS)
-    lines, rest = divmod(len(marks), len(_LINE))
-    return not rest and block.endswith(b"\n") and marks == _LINE * lines
-
-
-def _without_empty(block: bytes) -> bytes:
-    """Fill the empty cells between two commas."""
-    comma = np.frombuffer(block, dtype=np.uint8) == ord(",")
-    places = np.flatnonzero(comma[:-1] & comma[1:]) + 1
-    ends = [*places.tolist(), len(block)]
-    return _NONE.join(block[start:end] for start, end in zip([0, *ends], ends, strict=False))
-
-
-def _without_quotes(block: bytes, cells: dict[str, str]) -> bytes:
-    """Take the quotes off cells that do without; put marks in place of the others, which go into `cells`."""
+def _without_quotes(block: bytes, quoted: dict[bytes, str]) -> bytes:
+    """Take the quotes off cells that do without; put marks in place of the others, which go into `quoted`."""
     known: dict[bytes, bytes] = {}
 
     def plain(found: re.Match[bytes]) -> bytes:
@@ -186,29 +190,21 @@ def _without_quotes(block: bytes, cells: dict[str, str]) -> bytes:
             return text
         if text not in known:
             known[text] = _MARK + str(len(known)).encode()
-            cells[known[text].decode()] = text.replace(b'""', b'"').decode()
+            quoted[known[text]] = text.replace(b'""', b'"').decode()
         return known[text]
 
     return _QUOTED.sub(plain, block)
 
 
-def _checked(frame: pd.DataFrame, cells: dict[str, str]) -> _Columns | None:
-    if any(frame[name].dtype != np.int64 for name in _NUMBERS):
-        return None
-    made: _Columns = {name: frame[name].to_numpy() for name in _NUMBERS}
-    for name in _WORDS:
-        codes, words = pd.factorize(frame[name].to_numpy())
-        words = pd.Index([cells.get(word, word) for word in words], dtype="str")
-        made[name] = pd.Categorical.from_codes(codes, words)
-    made["detail"] = frame.detail.to_numpy(copy=True)
-    marked = np.flatnonzero(frame.detail.isin(list(cells)))
-    made["detail"][marked] = [cells[text] for text in made["detail"][marked]]
-    if not set(made["outcome"].categories) <= set(OUTCOMES):
-        return None
+def _checked(cells: Cells, quoted: dict[bytes, str], known: _Known) -> _Columns | None:
+    made: _Columns = {}
     for name in _NUMBERS:
-        missing = made[name] == _NEVER
-        if name in MAYBE:
-            made[name] = np.where(missing, np.nan, made[name].astype(np.float64))
-        elif missing.any():
+        found = integers(cells, _PLACE[name])
+        if not found or (name not in MAYBE and found[1].any()):
             return None
-    return made
+        made[name] = np.where(found[1], np.nan, found[0]) if name in MAYBE else found[0]
+    coded = {name: words(cells, _PLACE[name]) for name in TEXT}
+    texts = {name: [quoted.get(word) or word.decode() for word in own] for name, (_, own) in coded.items()}
+    if not set(texts["outcome"]) <= set(OUTCOMES):
+        return None
+    return made | {name: _numbered(texts[name], known[name])[coded[name][0]] for name in TEXT}

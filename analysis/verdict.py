@@ -15,6 +15,7 @@ from .gates import Gate, check
 from .gates_server import check_server
 from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult
 from .record import SCHEMA
+from .remedies import REMEDIES
 from .rundir import Run, window_timeline
 from .scopes import judge_objective
 from .server_side import ServerSide, join
@@ -138,7 +139,7 @@ def overall(
     """Return the status and its reasons; `rise` is the trend of requests in flight where it is too much."""
     broken = [gate for gate in gates if not gate.ok and gate.severity == "invalid"]
     if broken:
-        return INVALID, tuple(f"{gate.name}: found {gate.found}, limit {gate.limit}" for gate in broken)
+        return INVALID, tuple(_broken(gate) for gate in broken)
     if rise:
         found = f"in flight rose from {max(rise.start, 0):.0f} to {rise.end:.0f} and TTFT rose with it"
         return OVERSATURATED, (f"{found}: percentiles would depend on the length of the run",)
@@ -149,6 +150,11 @@ def overall(
     if not objectives:
         return INCONCLUSIVE, ("the SLA has no objectives, only limits of quality",)
     return PASS, (f"all {len(objectives)} objectives hold",)
+
+
+def _broken(gate: Gate) -> str:
+    remedy = REMEDIES.get(gate.name)
+    return f"{gate.name}: found {gate.found}, limit {gate.limit}" + (f"; {remedy}" if remedy else "")
 
 
 def without_percentile(result: ObjectiveResult) -> ObjectiveResult:

@@ -341,7 +341,8 @@ def test_a_load_of_which_no_run_counts_is_invalid(tmp_path: Path) -> None:
     run = load(judged[-1][0].path)
     weighed = weigh(compare([judged[0], (run, judge(run, FIRST_TOKEN))]))["awq"]
     assert (weighed.status, weighed.exit_code) == ("INVALID", 5)
-    assert weighed.reasons == ("no run counts: awq: unaccounted: found 3, limit 0",)
+    lost = "unaccounted: found 3, limit 0; look into the workers' logs, and measure again"
+    assert weighed.reasons == (f"no run counts: awq: {lost}",)
 
 
 def test_a_difference_that_is_one_of_many_loads_is_not_sure(tmp_path: Path) -> None:
@@ -453,7 +454,7 @@ def test_a_pair_that_is_invalid_is_left_out_with_its_reason(tmp_path: Path) -> N
     (left_out,) = contrast.left_out
     assert (left_out.block, left_out.server, left_out.what) == (3, "awq", INVALID)
     assert (
-        "Not counted: awq INVALID in block 3 at 4 users (unaccounted: found 3, limit 0)."
+        "Not counted: awq INVALID in block 3 at 4 users (unaccounted: found 3, limit 0; look into"
         in sentences(found)[0]
     )
     assert found.readings[-1].values == {} or found.readings[-2].values == {}

@@ -32,6 +32,7 @@ FILES = {
     "vegeta": "vegeta-12.jsonl",
     "k6": "k6.jsonl",
 }
+LINES = [tool for tool in FILES if FILES[tool].endswith(".jsonl")]
 
 
 def sla(*texts: str) -> Sla:
@@ -100,7 +101,19 @@ def test_a_file_of_another_tool_is_named(tool: str) -> None:
         importers.translate(read(GOLDEN / FILES[tool]), asked)
 
 
-@pytest.mark.parametrize("tool", FILES)
+@pytest.mark.parametrize("file", [*(FILES[tool] for tool in LINES), "vegeta-12.csv", "k6.csv"])
+def test_of_a_file_of_lines_that_was_cut_off_the_whole_ones_are_judged(file: str, tmp_path: Path) -> None:
+    whole = (GOLDEN / file).read_text()
+    end = whole.rindex("\n", 0, len(whole) * 2 // 3) + 30  # within a line
+    (tmp_path / "cut").write_text(whole[:end])
+    found = judged(tmp_path / "cut", tmp_path / "run", "e2e p50 < 100 s")
+    all_of_it = judged(GOLDEN / file, tmp_path / "whole", "e2e p50 < 100 s")
+    assert 0 < found.scenarios[0].n < all_of_it.scenarios[0].n
+    assert found.status == "INVALID"
+    assert found.reasons[0].startswith("complete: found interrupted: the last line of cut was cut off")
+
+
+@pytest.mark.parametrize("tool", [tool for tool in FILES if tool not in LINES])
 def test_a_file_that_was_cut_off_is_one_line(tool: str, tmp_path: Path) -> None:
     whole = (GOLDEN / FILES[tool]).read_text()
     (tmp_path / "cut").write_text(whole[: len(whole) * 2 // 3])

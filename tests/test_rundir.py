@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from analysis.record import RequestRecord, read_records
-from analysis.rundir import RunError, load, window, window_intervals, window_timeline
+from analysis.rundir import RunError, load, load_so_far, window, window_intervals, window_timeline
 from tests.run_directories import START_S, Load, write_run
 
 LOAD = Load(seconds=12, rate=20, warmup_s=3, failures={"connect": 0.05, "stall_timeout": 0.05})
@@ -69,6 +69,13 @@ def test_server_metrics_are_read_where_they_are(directory: Path) -> None:
     metrics = load(directory).server_metrics
     assert metrics is not None
     assert metrics["vllm:num_requests_running"].tolist()[0] == 2
+
+
+def test_a_reading_of_the_server_that_is_no_number_is_named(directory: Path) -> None:
+    (directory / "server_metrics.csv").write_text("unix_s,running\n1,2\n2,\n3,oops\nx,nan\n")
+    (said,) = load(directory).damage
+    first = "the first line 4: found running = 'oops', expected a number"
+    assert said == f"server_metrics.csv: 2 cells cannot be read, {first}"
 
 
 def test_a_run_that_was_cut_off_loads_and_says_so(directory: Path, pristine: Path) -> None:
@@ -171,11 +178,23 @@ def test_a_cut_line_is_no_other_run(directory: Path) -> None:
     assert load(directory).damage == ("the last line of requests.csv was cut off",)
 
 
-def test_a_cell_that_is_no_number_is_named(directory: Path) -> None:
+def test_a_row_that_cannot_be_read_is_left_out_and_named(directory: Path, pristine: Path) -> None:
     path = directory / "requests.csv"
     lines = path.read_text().splitlines()
     cells = lines[3].split(",")
     lines[3] = ",".join([*cells[:5], "nan", *cells[6:]])
+    lines[-1] = lines[-1].rpartition(",")[0]  # nothing cut the file off: the line has its end
     path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(RunError, match=r"line 4: found sent_ns = 'nan', expected a whole number"):
-        load(directory)
+    run = load(directory)
+    why = "line 4: found sent_ns = 'nan', expected a whole number"
+    assert run.damage == (f"requests.csv: 2 rows left out that cannot be read, the first {why}",)
+    with pytest.raises(RunError, match=f"requests.csv: {why}"):
+        load_so_far(directory, {})
+    assert len(run.requests) == len(load(pristine).requests) - 2
+
+
+def test_where_no_row_can_be_read_there_is_no_run(directory: Path) -> None:
+    path = directory / "requests.csv"
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(row.replace(",", ";") for row in rows)]) + "\n")
+    fails(directory, rf"line 2: found 1 cells, expected 27; of {len(rows)} rows none can be read")

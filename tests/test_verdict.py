@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from analysis.junit import write_junit
 from analysis.more import growth
 from analysis.objective import ObjectiveResult
+from analysis.remedies import REMEDIES
 from analysis.rundir import Run, load
 from analysis.samples import Tally, share_tally
 from analysis.sla import Sla, parse_objective
@@ -201,7 +202,8 @@ def test_a_broken_instrument_is_invalid(
     ok, shown, severity = gate(verdict, name)
     assert (ok, severity) == (False, "invalid")
     assert found in shown
-    assert name in [reason.split(":")[0] for reason in verdict.reasons]
+    (reason,) = [reason for reason in verdict.reasons if reason.split(":")[0] == name]
+    assert reason.endswith(f"; {REMEDIES[name]}"), "says what to do"
 
 
 def test_a_run_that_was_cut_off_in_its_first_second_is_judged_invalid(tmp_path: Path) -> None:
@@ -306,6 +308,25 @@ def test_lost_records_and_lost_gaps_are_invalid(tmp_path: Path) -> None:
 
 
 # Exact figures, from requests that are written down one by one
+
+
+@pytest.mark.parametrize(("column", "time_ns"), [("sent_ns", -2 * MS), ("last_ns", 1), ("end_ns", 20 * MS)])
+def test_a_time_before_an_earlier_one_is_invalid(tmp_path: Path, column: str, time_ns: int) -> None:
+    requests = every_tenth_of_a_second([30.0] * 400)
+    record, gaps = requests[200]
+    requests[200] = (record._replace(**{column: time_ns}), gaps)
+    verdict = judge_requests(tmp_path / "run", requests, "ttft p95 < 100 ms")
+    assert verdict.status == "INVALID"
+    assert gate(verdict, "times in order") == (False, "1 of 400 not", "invalid")
+    assert f"times in order: found 1 of 400 not, limit all; {REMEDIES['times in order']}" in verdict.reasons
+
+
+def test_a_request_that_never_got_a_token_has_its_times_in_order(tmp_path: Path) -> None:
+    requests = every_tenth_of_a_second([30.0] * 400, {7: "connect", 9: "cancelled"})
+    record, gaps = requests[200]
+    requests[200] = (record._replace(sent_ns=33 * MS), gaps)  # Python looked at the clock a little late
+    verdict = judge_requests(tmp_path / "run", requests, "ttft p95 < 100 ms")
+    assert gate(verdict, "times in order")[0]
 
 
 def judge_requests(path: Path, requests: Requests, *objectives: str, **changes: Any) -> Verdict:

@@ -107,6 +107,7 @@ class Conclusion(NamedTuple):
             "exit_code": self.exit_code,
             "replications": [one.to_json() for one in self.replications],
             "capacities": [verdict.plain(asdict(one)) for one in self.capacities],
+            "requests_judged": sum(scenario.n for one in self.verdicts for scenario in one.scenarios),
             "runs": [one.to_json() for one in self.verdicts],
             "said": self.said,
             "comparison": self.comparison.to_json() if self.comparison else None,

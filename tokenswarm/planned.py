@@ -106,9 +106,11 @@ def show(planned: Planned, console: Console) -> None:
         else f"and one in {supposed.tau:g} requests is independent (--tau; --like asks an earlier run).",
         *(f"{need.text}: {need.reason}" for need in planned.needs if need.reason),
     ]
-    runs = [need.runs for need in planned.needs if need.runs]
-    if runs:
-        told.append(f"For all of them: blocks: {max(runs)}")
+    asking = [need for need in planned.needs if need.runs]
+    if asking:
+        most = max(asking, key=lambda need: need.runs or 0)
+        whose = f" (so many for {most.text})" if len(asking) > 1 else ""
+        told.append(f"For all of them: blocks: {most.runs}{whose}")
     if planned.servers > 1:
         told += [
             f"A difference of {planned.margin:g} % between servers, where runs vary by {cv:g} %: "

@@ -58,7 +58,7 @@ def again(directory: Path, by: Path | None, *, report: bool) -> Conclusion | sea
     asked = wanted and sla.quality and len(servers) > 1
     quality = {}
     if asked:
-        from tokenswarm import gate  # noqa: PLC0415 - what asks servers costs a third of a verdict's start
+        from tokenswarm import gate  # noqa: PLC0415 - what asks servers costs a tenth of a verdict's start
 
         quality = gate.judge(directory / gate.FOLDER, servers, sla, unasked)
     return judging.conclude(runs, sla, directory, quality=quality, unasked=unasked, missing=missing)

@@ -26,7 +26,7 @@ from analysis.record import SCHEMA
 from analysis.replications import Judged, pool
 from analysis.searching import CONFIRM, PROBE, Done, Step, Trial
 from analysis.verdict import INVALID, write_atomically
-from tokenswarm import EXIT_USAGE, TokenswarmError, gate, judging
+from tokenswarm import EXIT_USAGE, TokenswarmError, judging
 from tokenswarm.experiment import Experiment, Run, Search, Server
 from tokenswarm.resuming import PLAN, is_whole
 
@@ -231,6 +231,8 @@ def with_quality(found: Found, plan: Experiment, sla: slas.Sla, out: Path, unask
     """Add what the servers said, where the SLA limits it."""
     if plan.sla and sla.quality and len(plan.servers) > 1:
         names = [server.name for server in plan.servers]
+        from tokenswarm import gate  # noqa: PLC0415 - what asks servers costs a tenth of a verdict's start
+
         quality = gate.judge(out / gate.FOLDER, names, sla, unasked)
         found = found._replace(quality=quality, unasked=unasked)
     keep(found, out)

@@ -136,6 +136,6 @@ def _meta(
             "missing_reports": 0,
         },
         "instrument": {},
-        "interrupted": None,
+        "interrupted": f"the last line of {source.path.name} was cut off" if source.cut else None,
     }
     return found | ({"experiment": place} if place else {})

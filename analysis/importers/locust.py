@@ -87,8 +87,8 @@ def read(folder: Path, prefix: str) -> Coarse:
         n=n,
         failed=failed,
         errors=errors,
-        worth=Worth(None, history) if isinstance(history, str) else history.worth(),
-        worth_failed=Worth(None, history) if isinstance(history, str) else history.worth_failed(),
+        worth=Worth.unknown(history) if isinstance(history, str) else history.worth(),
+        worth_failed=Worth.unknown(history) if isinstance(history, str) else history.worth_failed(),
         mean_bounds_ms=None if isinstance(history, str) else history.mean_bounds_ms(),
         window_ns=(0, 0) if isinstance(history, str) else (history.start_s * 10**9, history.end_s * 10**9),
         definitions=(

@@ -22,13 +22,17 @@ class ImportFileError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """A file's content: `value` is the whole JSON, or None; `objects` one JSON a line; `rows` its CSV."""
+    """A file's content: `value` is the whole JSON, or None; `objects` one JSON a line; `rows` its CSV.
+
+    `cut`: the last line was cut off and is left out, as what is written while a tool runs may be.
+    """
 
     path: Path
     sha256: str
     value: Any
     objects: tuple[Mapping[str, Any], ...]
     rows: tuple[tuple[str, ...], ...]
+    cut: bool = False
 
 
 def read(path: Path) -> Source:
@@ -44,11 +48,14 @@ def read(path: Path) -> Source:
         raise ImportFileError(f"{path}: found an empty file, expected another tool's results")
     sha256 = hashlib.sha256(content).hexdigest()
     if text.lstrip()[0] not in "{[":
-        return Source(path, sha256, None, (), _rows(text))
+        rows = _rows(text)
+        cut = not text.endswith("\n") and len(rows) > 1 and len(rows[-1]) < len(rows[0])
+        return Source(path, sha256, None, (), rows[:-1] if cut else rows, cut)
     try:
         return Source(path, sha256, json.loads(text), (), ())
     except json.JSONDecodeError as error:
-        return Source(path, sha256, None, _lines(path, text, error), ())
+        objects, cut = _lines(path, text, error)
+        return Source(path, sha256, None, objects, (), cut)
 
 
 def _rows(text: str) -> tuple[tuple[str, ...], ...]:
@@ -57,8 +64,8 @@ def _rows(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(row) for row in csv.reader(io.StringIO(text, newline="")) if row)
 
 
-def _lines(path: Path, text: str, whole: json.JSONDecodeError) -> tuple[Mapping[str, Any], ...]:
-    """Read one JSON object a line; a file that is neither was cut off or damaged."""
+def _lines(path: Path, text: str, whole: json.JSONDecodeError) -> tuple[tuple[Mapping[str, Any], ...], bool]:
+    """Read one JSON object a line, and say whether the last one was cut off; no other may be damaged."""
     made: list[Mapping[str, Any]] = []
     lines = text.rstrip().split("\n")  # not splitlines: JSON may hold U+2028 as it is
     for number, line in enumerate(lines, 1):
@@ -69,12 +76,13 @@ def _lines(path: Path, text: str, whole: json.JSONDecodeError) -> tuple[Mapping[
         except json.JSONDecodeError as error:
             if not made:
                 raise ImportFileError(f"{path}: not JSON ({whole}): was it cut off?") from None
-            cut = ": was it cut off?" if number == len(lines) else ""
-            raise ImportFileError(f"{path}: line {number}: not JSON ({error}){cut}") from None
+            if number == len(lines) and not text.endswith("\n"):
+                return tuple(made), True
+            raise ImportFileError(f"{path}: line {number}: not JSON ({error})") from None
         if not isinstance(found, dict):
             raise ImportFileError(f"{path}: line {number}: found {_kind(found)}, expected an object")
         made.append(found)
-    return tuple(made)
+    return tuple(made), False
 
 
 def seconds(value: Any, where: str) -> float:

@@ -172,7 +172,7 @@ def percentiles(source: Source) -> Coarse:
     )
     if not ok + failed:
         raise ImportFileError(f"{where}: found no requests, expected at least one")
-    worth = Worth(None, "the file has no times, so how alike neighbouring requests are is not known")
+    worth = Worth.unknown("the file has no times, so how alike neighbouring requests are is not known")
     return Coarse(
         tool=TOOL,
         version=None,

@@ -189,7 +189,7 @@ def test_the_table_has_a_line_for_all_runs_of_a_server(tmp_path: Path) -> None:
     text = printed(conclude(tmp_path, written(tmp_path, *[{}] * 4, INVALID)))
     assert "alone, 5 runs" in text
     assert "alone-4-1" not in text
-    assert "alone, 5 runs: left out: alone-4-5, INVALID (unaccounted: found 4, limit 0)" in text
+    assert "alone, 5 runs: left out: alone-4-5, INVALID (unaccounted: found 4, limit 0; look into" in text
 
 
 def test_levels_are_lines_of_their_own(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""What a verdict from Locust's CSVs is worth, whose history tells of seconds, on queues whose truth is known.
+
+    pytest tests/statistics/test_locust_seconds.py -s
+
+The limit is the true percentile, so a PASS is false, and should be given to at most 5 % of the runs that get
+an interval. With a least of 100 independent seconds, and their number taken for certain, most of the few runs
+that got one got it.
+"""
+
+import numpy as np
+import pytest
+
+from analysis.coarse import Coarse, Point, Row, judge
+from analysis.importers.locust_history import History
+from analysis.objective import ObjectiveResult
+from analysis.sla import Sla, parse_objective
+from tests.statistics.queues import FloatArray, mm1, mm1_quantile
+
+RUNS = 400
+
+
+@pytest.mark.parametrize(
+    ("rho", "rate", "seconds"), [(0.5, 5, 180), (0.8, 5, 600), (0.8, 20, 180), (0.9, 20, 600)]
+)
+def test_runs_that_get_an_interval_are_not_the_lucky_ones(rho: float, rate: int, seconds: int) -> None:
+    rng = np.random.default_rng(3)
+    limit_s = mm1_quantile(rho, 0.95)
+    results = [judged(values, limit_s, rate) for values in mm1(rho, rate * seconds, RUNS, rng)]
+    given = [one for one in results if one.bound_high is not None]
+    false = sum(one.status == "PASS" for one in given) / max(1, len(given))
+    what = f"rho {rho}, {seconds} s of {rate}/s"
+    print(f"{what}: {len(given) / RUNS:.0%} get an interval, {false:.1%} of them PASS")
+    assert len(given) > RUNS / 3
+    assert false <= 0.05 + 2 * (0.05 * 0.95 / len(given)) ** 0.5
+    assert sum(one.status == "FAIL" for one in results) <= 0.02 * RUNS
+
+
+def judged(values: FloatArray, limit_s: float, rate: int) -> ObjectiveResult:
+    """Judge a run of which each second's mean is known, and how many values lie beyond the limit."""
+    times = values.reshape(-1, rate).sum(axis=1) * 1e3
+    size = np.full(len(times), float(rate))
+    history = History(0, len(times), size, np.zeros(len(times)), times)
+    n, late, limit_ns = len(values), int((values >= limit_s).sum()), round(limit_s * 1e9)
+    points = (
+        Point(0.0, 0.0, 0.0, limit_ns - 1, n - late, n),
+        Point(100.0, 0.0, limit_ns, np.inf, n, late),
+    )
+    run = Coarse(
+        tool="locust",
+        version=None,
+        run="run",
+        name="run",
+        rows=(Row("e2e", "chat", n, 0, failed_inside=False, points=points, mean_ms=None),),
+        n=n,
+        failed=0,
+        errors={},
+        worth=history.worth(),
+        worth_failed=history.worth_failed(),
+        mean_bounds_ms=None,
+        window_ns=(0, len(times) * 10**9),
+        definitions=(),
+        gates=(),
+        rounding="",
+    )
+    sla = Sla("p95", (parse_objective(f"e2e p95 < {limit_s:.9f} s"),))
+    (result,) = judge(run, sla).objectives
+    return result
