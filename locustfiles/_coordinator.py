@@ -5,7 +5,6 @@ word.
 """
 
 import logging
-import os
 import time
 import uuid
 from datetime import UTC, datetime
@@ -33,8 +32,9 @@ FIXED = ("run_dir", "prompts", "insecure", "sla")  # the command line's: a web p
 locust.runners.WORKER_REPORT_INTERVAL = 1.0  # Locust's 3 s would lose up to 3 s with a worker
 # Locust looks at the wall clock: one that is set forward is no dead master. _member measures the silence.
 locust.runners.MASTER_HEARTBEAT_TIMEOUT = 10**12
-# The window begins when all users are there; on a busy machine that takes longer than Locust's 1 s.
-os.environ.setdefault("LOCUST_WAIT_FOR_WORKERS_REPORT_AFTER_RAMP_UP", "15")
+
+SPAWNED_S = 15.0  # how long the last user may take to begin; on a busy machine it is seconds
+ALL_THERE = "The load is there"
 
 BUSY = (locust.runners.STATE_SPAWNING, locust.runners.STATE_RUNNING)
 
@@ -192,7 +192,16 @@ class Coordinator:
 
     def _spawned(self, **_: Any) -> None:
         if self.run and not self.run.spawned_unix_ns:
-            self.run.spawned_unix_ns = time.time_ns()
+            gevent.spawn(self._all_are_there, self.run)
+
+    def _all_are_there(self, run: Run) -> None:
+        """Begin the window when all users have begun: Locust waits for that no longer than a second."""
+        runner, end_s = self.environment.runner, time.monotonic() + SPAWNED_S
+        while runner.user_count < runner.target_user_count and time.monotonic() < end_s:
+            gevent.sleep(0.01)
+        if self.run is run and not run.finishing and not run.spawned_unix_ns:
+            run.spawned_unix_ns = time.time_ns()
+            log.info("%s: %d users", ALL_THERE, runner.user_count)
 
     def _stopping(self, **_: Any) -> None:
         if self.run and not self.run.stopping_unix_ns:
