@@ -71,6 +71,7 @@ class Coordinator:
         self.environment = environment
         master = isinstance(environment.runner, MasterRunner)
         self.crew = Crew(environment, self._turned_away) if master else None
+        self._foreign = 0  # reports of workers that are none of ours, since the latest run
         self._own_cost: _cost.Cost | None = None  # of the one process
         self.run: Run | None = None
         self.latest: Run | None = None  # still known when it has ended: the pages show it until the next one
@@ -135,6 +136,7 @@ class Coordinator:
     def _turned_away(self, client_id: str, why: str, reports: int) -> None:
         """Count what came from a worker that is none of ours; one that joined during a run must go."""
         if self.run is None:
+            self._foreign += reports
             return
         self.run.turn_away(client_id, why, reports)
         if client_id in self.environment.runner.clients:
@@ -170,6 +172,7 @@ class Coordinator:
             self._gather(settings, loop, target)
             run = Run(environment, settings, target, loop, self._broke_off)
             run.asked_unix_ns, run.crew = asked_unix_ns, self.crew
+            run.merge.foreign, self._foreign = self._foreign, 0
             self.run = self.latest = run
             self.judging.follow(self.run)
         except WorkloadError as error:
@@ -223,7 +226,7 @@ class Coordinator:
     def _quit(self) -> None:
         """Quit as Locust does, but not before every live worker has handed over its last report."""
         runner = self.environment.runner
-        if self.run and isinstance(runner, MasterRunner):
+        if isinstance(runner, MasterRunner):
             runner.stop(send_stop_to_client=False)
             message: Any = Message  # untyped upstream
             for client in runner.clients.all:  # "quit" drains as "stop" does, and then reports at once
@@ -247,7 +250,7 @@ class Coordinator:
         log.error("%s", self.refused)
         self.environment.process_exit_code = EXIT_INVALID
         self.run = None if self.run is run else self.run
-        run.abandon()
+        run.abandon(f"results could not be written ({error.strerror})")
 
     def _finish(self) -> None:
         run = self.run

@@ -74,7 +74,7 @@ def hosts(path: Path, *workers: str, more: tuple[str, ...] = ()) -> Iterator[Hos
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run, or of one that was refused; `times_ns` are the moments that its play noted (unix)."""
+    """What came of a run, or of one that was refused; `times_ns` are moments that its play noted (unix)."""
 
     code: int | None
     said: str
@@ -85,6 +85,10 @@ class Outcome:
     def measured(self) -> Result:
         assert self.run is not None, self.said
         return self.run
+
+    def read(self, name: str) -> Result:
+        """Read another run of the same play."""
+        return result(self.measured.path.parent / name)
 
     @property
     def verdict(self) -> verdict.Verdict:

@@ -115,9 +115,7 @@ def server_stalls_then_dies(path: Path) -> Outcome:
 def small_disk(path: Path, size_kib: int) -> Iterator[None]:
     """Mount a file system of this size."""
     path.mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tokenswarm-test", path], check=True
-    )
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tokenswarm-test", path], check=True)
     try:
         yield
     finally:
@@ -164,7 +162,7 @@ def late_workers(path: Path) -> Outcome:
     with hosts(path, "early", "late", "old") as made:
         made.server()
         old = other_code(path)
-        master = made.master(*load(20, 20), workers=1)
+        master = made.master(*load(20, 20), "--enable-rebalancing", workers=1)
         made.worker("early")
         master.wait_until_it_says(ALL_THERE)
         joined_ns = time.time_ns()
