@@ -164,7 +164,7 @@ def result(path: Path) -> Result:
 
 
 def check_accounts(run: Result, foreign: int | None = 0) -> None:
-    """Everything that was counted in two places is the same in both. `foreign` None: any number of reports."""
+    """Everything that was counted in two places is the same in both. `foreign` None: any number of them."""
     records, meta = run.records, run.meta
     accounting = meta["accounting"]
     assert len(records) == accounting["records"] == accounting["started"]

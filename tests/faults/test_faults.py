@@ -1,4 +1,4 @@
-"""Every fault has the outcome that README promises: nothing finished is lost silently, every loss is a number.
+"""Every fault has the outcome that README promises: nothing is lost silently, every loss is a number.
 
 The plays (plays.py) wait more than they work, so three go on at a time; each test waits for its own. What the
 instrument's own gates say of a busy machine is not looked at here, only what the fault does.
@@ -117,7 +117,7 @@ def test_link_that_was_cut_and_mended_loses_time_and_no_record(played: Played) -
 def test_link_that_is_cut_for_a_second_costs_nothing(played: Played) -> None:
     found = played("links_and_a_worker")
     assert set(lost(found)) == {"cut", "killed"}
-    assert set(one.worker.rpartition("-")[0] for one in found.measured.records) == {"blinks", "cut", "killed"}
+    assert {one.worker.rpartition("-")[0] for one in found.measured.records} == {"blinks", "cut", "killed"}
 
 
 # Masters
