@@ -84,7 +84,7 @@ class Coordinator:
         self._asked_to_begin = self._beginning = False
         self.refused = ""  # why the latest run did not begin, or broke off
         self._locust_quit = environment.runner.quit
-        environment.runner.quit = self._quit
+        environment.runner.quit = self._quit_in_time
         environment.events.test_start.add_listener(self._test_start)
         environment.events.spawning_complete.add_listener(self._spawned)
         environment.events.test_stopping.add_listener(self._stopping)
@@ -222,6 +222,15 @@ class Coordinator:
         elif self.environment.parsed_options.headless and not self._asked_to_begin:
             log.error("the run ended before it began: nothing was measured")
             self.environment.process_exit_code = EXIT_NOT_STARTED
+
+    def _quit_in_time(self) -> None:
+        """Quit; --run-time is counted from the load's beginning, not from when the workers were asked."""
+        run, options = self.run, self.environment.parsed_options
+        if run and options.headless and options.run_time:
+            since_asked_s = (time.time_ns() - run.asked_unix_ns) / 1e9
+            if abs(since_asked_s - options.run_time) < 0.5:
+                gevent.sleep((run.started_unix_ns - run.asked_unix_ns) / 1e9)
+        self._quit()
 
     def _quit(self) -> None:
         """Quit as Locust does, but not before every live worker has handed over its last report."""
