@@ -4,6 +4,7 @@ One of the three private files that know Locust. At the end it waits until every
 word.
 """
 
+import functools
 import logging
 import time
 import uuid
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import gevent
+import locust.argument_parser
 import locust.runners
 from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
@@ -30,6 +32,8 @@ EXIT_USAGE, EXIT_INVALID, EXIT_NOT_STARTED = 2, 5, 6
 FIXED = ("run_dir", "prompts", "insecure", "sla")  # the command line's: a web page must not choose files
 
 locust.runners.WORKER_REPORT_INTERVAL = 1.0  # Locust's 3 s would lose up to 3 s with a worker
+# A worker asks for these once for each option of each spawn message: 0.2 s in which nothing is sent.
+locust.argument_parser.default_args_dict = functools.cache(locust.argument_parser.default_args_dict)
 # Locust looks at the wall clock: one that is set forward is no dead master. _member measures the silence.
 locust.runners.MASTER_HEARTBEAT_TIMEOUT = 10**12
 
