@@ -47,8 +47,8 @@ def main(users: int, think_s: int) -> None:
     counts, instrument = run.meta["accounting"], run.meta["instrument"]
     print(
         f"started {counts['started']:,}, recorded {counts['records']:,}, served {account['requests']:,}; "
-        f"read lag p99 {instrument['lag_p99_ns'] / 1e6:.2f} ms, coalesced {instrument['coalesced_share']:.2%}; "
-        f"waited {waited_s[-1]:.0f} s of {seconds} for a processor"
+        f"read lag p99 {instrument['lag_p99_ns'] / 1e6:.2f} ms, coalesced "
+        f"{instrument['coalesced_share']:.2%}; waited {waited_s[-1]:.0f} s of {seconds} for a processor"
     )
 
 
