@@ -76,7 +76,6 @@ class Coordinator:
         master = isinstance(environment.runner, MasterRunner)
         self.crew = Crew(environment, self._turned_away) if master else None
         self._foreign = 0  # reports of workers that are none of ours, since the latest run
-        self._own_cost: _cost.Cost | None = None  # of the one process
         self.run: Run | None = None
         self.latest: Run | None = None  # still known when it has ended: the pages show it until the next one
         self.judging = Judging(environment, self)
@@ -148,15 +147,12 @@ class Coordinator:
             self.environment.runner.server.send_to_client(message("quit", None, client_id))
 
     def _gather(self, settings: Settings, loop: str, target: Target) -> None:
-        """Have all workers ready to begin; raises CrewError, or WorkloadError for a load beyond them."""
-        runner, costs = self.environment.runner, [self._own_cost or _cost.measure()]
-        clients: list[str] = []
+        """Have all workers ready to begin; raises CrewError, also for a load that is beyond them."""
+        runner, clients = self.environment.runner, []
         if self.crew:
             clients = [client.id for client in runner.clients.all if client.state != STATE_MISSING]
             self.crew.meet(clients)
-            costs = self.crew.costs(clients)
-        else:
-            (self._own_cost,) = costs
+        costs = self.crew.costs(clients) if self.crew else [_cost.measure()]
         if loop == "open" and (why := _cost.too_much(settings, runner.target_user_count, costs)):
             raise CrewError(why)
         if self.crew:

@@ -5,6 +5,7 @@ the real cost is higher, so what is refused here is impossible, and what is not 
 gates will say so).
 """
 
+import functools
 import math
 import time
 from typing import NamedTuple, cast
@@ -63,8 +64,9 @@ class _Answered:
         pass
 
 
+@functools.cache
 def measure() -> Cost:
-    """Measure it here and now; takes some 50 ms."""
+    """Measure it, once in a process; takes some 50 ms."""
     request_ns = min(_request_ns() for _ in range(ROUNDS))
     return Cost(request_ns, min(reading_ns(HEAD, CHUNK, TOKENS) for _ in range(ROUNDS)))
 
