@@ -4,6 +4,7 @@ One of the three private files that know Locust: it reads who is missing, and wr
 """
 
 import argparse
+import contextlib
 import csv
 import logging
 import time
@@ -17,6 +18,7 @@ import locust.stats
 from locust.runners import STATE_MISSING
 
 from locustfiles import _live_data, _meta
+from locustfiles._crew import Crew
 from locustfiles._ledger import Report
 from locustfiles._live import Live
 from locustfiles._markers import Marker
@@ -58,7 +60,8 @@ class Run:
         self.settings = settings
         self.target = target
         self.options = argparse.Namespace(**vars(environment.parsed_options))  # a form may change them
-        self.started_unix_ns = time.time_ns()
+        self.started_unix_ns = self.asked_unix_ns = time.time_ns()  # asked: when Locust began to count
+        self.crew: Crew | None = None  # of a master
         self.spawned_unix_ns = self.stopping_unix_ns = self.ended_unix_ns = 0
         self.finishing = self.abandoned = self.closed = False
         self.live = Live() if environment.web_ui else None
@@ -68,6 +71,7 @@ class Run:
         self.heard_of: dict[str, str] = {}  # Locust's client id -> our worker name
         self.missing: dict[str, str] = {}  # client id -> since when
         self.left: dict[str, str] = {}  # in order, but before the end: client id -> when
+        self.turned_away: dict[str, str] = {}  # joined, but does not belong to us: worker -> why
         path = Path(self.options.run_dir or f"out/{self.options.run_id}")
         self.directory = RunDirectory(path, self.options.run_id, self.started_unix_ns / 1e9)
         self.expected = self._clients()
@@ -97,6 +101,12 @@ class Run:
         if client_id not in self.expected:
             self.expected.append(client_id)
 
+    def turn_away(self, client_id: str, why: str, reports: int) -> None:
+        """Count reports that must not count; a worker that joined this run lacks its share of the load."""
+        self.merge.foreign += reports
+        if self.crew and client_id in self.environment.runner.clients:
+            self.turned_away[self.crew.name(client_id)] = f"joined and was turned away: {why}"
+
     def take(self, reports: list[Report]) -> None:
         for report in () if self.closed else reports:
             self.directory.append(self.merge.take(report))
@@ -111,10 +121,15 @@ class Run:
         """Write run.json as it is now."""
         self._write(lambda: self.directory.write_meta(self._meta()))
 
-    def abandon(self) -> None:
-        """Write no more, and wait for nobody."""
-        self.abandoned, self.ended_unix_ns = True, time.time_ns()
+    def abandon(self, why: str) -> None:
+        """Write no more but the account, if there is room for it, and wait for nobody."""
+        self.abandoned = self.closed = True
+        self.ended_unix_ns = time.time_ns()
+        self.stopping_unix_ns = self.stopping_unix_ns or self.ended_unix_ns
         gevent.killall(self._greenlets, block=False)
+        self.directory.give_room()
+        with contextlib.suppress(OSError):
+            self._write_account(self.ended_unix_ns, None, why)
 
     def _watch(self) -> None:
         written = 0
@@ -147,11 +162,16 @@ class Run:
             waiting = [
                 client
                 for client in self.expected
-                if client not in self.missing and not self.merge.workers[self.heard_of.get(client, "")].final
+                if not self._is_gone(client) and not self.merge.workers[self.heard_of.get(client, "")].final
             ]
             if not waiting:
                 return
             gevent.sleep(0.05)
+
+    def _is_gone(self, client_id: str) -> bool:
+        """Say whether a worker fell silent and is not back."""
+        client = self.environment.runner.clients.get(client_id)
+        return client_id in self.missing and (client is None or client.state == STATE_MISSING)
 
     def finish(self) -> bool:
         """Write everything that is left; returns whether a worker was lost."""
@@ -160,23 +180,35 @@ class Run:
         counted = self.target.finish()
         self.directory.append_intervals(self.merge.intervals(1 << 62))
         self.directory.write_timeline(self.merge.seconds())
-        lost = _meta.lost(self.expected, self.heard_of, self.missing, self.left, self.merge)
         ended_unix_ns = time.time_ns()  # the pages' and the directory's rates are of the same time
+        interrupted = _meta.interrupted(
+            self.options, self.started_unix_ns, self.spawned_unix_ns, self.stopping_unix_ns
+        )
+        lost = self._write_account(ended_unix_ns, _meta.server_counts(counted), interrupted)
+        self.directory.close()
+        self._close_locust_csv()
+        self.ended_unix_ns = ended_unix_ns
+        log.info("Results are in %s", self.directory.path)
+        return lost
+
+    def _write_account(
+        self, ended_unix_ns: int, server_counts: dict[str, Any] | None, interrupted: str | None
+    ) -> bool:
+        """Write run.json for good; returns whether a worker was lost."""
+        lost = _meta.lost(self.expected, self.heard_of, self.missing, self.left, self.merge)
+        lost += [
+            {"worker": worker, "in_flight": 0, "detail": why} for worker, why in self.turned_away.items()
+        ]
         self.directory.write_meta(
             self._meta()
             | _meta.account(self.merge, max(1, len(self.expected)), lost)
             | {
                 "ended_unix_ns": ended_unix_ns,
-                "server_counts": _meta.server_counts(counted),
-                "interrupted": _meta.interrupted(
-                    self.options, self.started_unix_ns, self.spawned_unix_ns, self.stopping_unix_ns
-                ),
+                "worker_clocks": self.crew.offsets() if self.crew else [],
+                "server_counts": server_counts,
+                "interrupted": interrupted,
             }
         )
-        self.directory.close()
-        self._close_locust_csv()
-        self.ended_unix_ns = ended_unix_ns
-        log.info("Results are in %s", self.directory.path)
         return bool(lost)
 
     def window(self) -> dict[str, Any]:
