@@ -56,7 +56,9 @@ def test_the_pod_that_reads_results_is_valid_and_restricted() -> None:
     for check in (hardening.restricted, hardening.resources, references.images):
         assert list(check([workload])) == []
     claim = reader["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"]
-    assert claim in [one["metadata"]["name"] for one in overlay("ci") if one["kind"] == "PersistentVolumeClaim"]
+    assert claim in [
+        one["metadata"]["name"] for one in overlay("ci") if one["kind"] == "PersistentVolumeClaim"
+    ]
 
 
 def test_yaml_is_tidy() -> None:
@@ -66,5 +68,7 @@ def test_yaml_is_tidy() -> None:
 
 
 def test_the_containerfile_is_tidy() -> None:
-    done = subprocess.run([tool("hadolint"), "Containerfile"], cwd=K8S.parent, capture_output=True, check=False)
+    done = subprocess.run(
+        [tool("hadolint"), "Containerfile"], cwd=K8S.parent, capture_output=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, b"")
