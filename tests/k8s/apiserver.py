@@ -11,7 +11,7 @@ import json
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,9 @@ class Store:
         if end is not None:
             state = {"name": "tokenswarm", "state": {"terminated": end}}
             labels = {"batch.kubernetes.io/job-name": job}
-            pod = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": f"{job}-x7k2p", "labels": labels}}
+            named = {"name": f"{job}-x7k2p", "namespace": namespace, "labels": labels}
+            pod = {"kind": "Pod", "apiVersion": "v1", "metadata": named}
+            pod |= {"spec": {"containers": [{"name": "tokenswarm"}]}}
             pod |= {"status": {"phase": "Failed", "containerStatuses": [state]}}
             self.put(f"/api/v1/namespaces/{namespace}/pods/{job}-x7k2p", pod)
         path = f"/apis/batch/v1/namespaces/{namespace}/jobs/{job}"
@@ -199,8 +201,13 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("sec-websocket-protocol", EXEC)
         self.end_headers()
         self.close_connection = True
-        words = [word.removeprefix("/") for word in parse_qs(urlsplit(self.path).query)["command"]]
+        asked = parse_qs(urlsplit(self.path).query)["command"]
+        words = [word.replace("/results", "results") for word in asked]
         done = subprocess.run(words, cwd=self.store.volume.parent, capture_output=True, check=False)
+        with suppress(OSError):  # kubectl need not wait for the end
+            self._send(done)
+
+    def _send(self, done: "subprocess.CompletedProcess[bytes]") -> None:
         for start in range(0, len(done.stdout), 30_000):
             self._frame(2, STDOUT + done.stdout[start : start + 30_000])
         good = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}

@@ -261,7 +261,6 @@ def test_fetch_copies_and_checks(cluster: tuple[Store, Ask], tmp_path: Path) -> 
     name = f"{MASTER}-x7k2p"
     sealed = results(store, name)
     results(store, f"{MASTER}-0-x7k2p")  # of the run a1-0
-    ask("apply", "ci", "a1")
     found = ask("fetch", "ci", "a1")
     assert found.code == 0, found.stderr
     assert found.stdout == f"out/{name}: all there; the run's exit code is 3\n"
@@ -287,7 +286,6 @@ def test_fetch_of_results_that_are_not_whole(
     cluster: tuple[Store, Ask], harm: Callable[[Path], None], words: str
 ) -> None:
     store, ask = cluster
-    ask("apply", "ci", "a1")
     harm(results(store, f"{MASTER}-x7k2p"))
     found = ask("fetch", "ci", "a1")
     assert found.code == 5
@@ -297,7 +295,6 @@ def test_fetch_of_results_that_are_not_whole(
 
 def test_fetch_of_results_that_are_not_there(cluster: tuple[Store, Ask]) -> None:
     store, ask = cluster
-    ask("apply", "ci", "a1")
     results(store, "loadtest-master-b2-x7k2p")
     found = ask("fetch", "ci", "a1")
     assert found.code == 6
