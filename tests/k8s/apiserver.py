@@ -48,7 +48,7 @@ class Store:
     def __init__(self, volume: Path) -> None:
         self.volume = volume
         self.objects: dict[str, Object] = {}
-        self.asked: list[tuple[str, str]] = []
+        self.created: list[Object] = []
         self.changed = threading.Condition()
         self.version = 0
 
@@ -105,7 +105,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def _read(self) -> tuple[str, dict[str, str]]:
         url = urlsplit(self.path)
-        self.store.asked.append((self.command, url.path))
         return url.path, {name: values[-1] for name, values in parse_qs(url.query).items()}
 
     def _answer(self, body: Object | bytes, status: int = 200) -> None:
@@ -190,6 +189,7 @@ class Handler(BaseHTTPRequestHandler):
             one["spec"]["selector"] = {
                 "matchLabels": {"batch.kubernetes.io/job-name": one["metadata"]["name"]}
             }
+        self.store.created.append(one)
         self._answer(self.store.put(where, one), 201)
 
     def do_DELETE(self) -> None:
