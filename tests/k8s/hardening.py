@@ -39,7 +39,10 @@ def restricted(found: Documents) -> Iterator[str]:
             yield f"{where}: may escalate its privileges"
         if context.get("capabilities") != {"drop": ["ALL"]}:
             yield f"{where}: keeps capabilities"
-        if container["image"].startswith(f"{OUR_IMAGE}:") and context.get("readOnlyRootFilesystem") is not True:
+        if (
+            container["image"].startswith(f"{OUR_IMAGE}:")
+            and context.get("readOnlyRootFilesystem") is not True
+        ):
             yield f"{where}: its root file system is not read-only"
 
 
