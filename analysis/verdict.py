@@ -13,6 +13,7 @@ import pandas as pd
 from .evidence import Evidence
 from .gates import Gate, check
 from .gates_server import check_server
+from .gates_workers import check_clocks
 from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult
 from .record import SCHEMA
 from .rundir import Run, window_timeline
@@ -70,7 +71,7 @@ def judge(run: Run, sla: Sla) -> Verdict:
     gates, side = check(run, evidence, sla), None
     if not (run.so_far or run.meta.get("imported")):  # before the end, or where the server told us nothing
         side = join(run)
-        gates += check_server(run, side)
+        gates += (*check_clocks(run), *check_server(run, side))
     objectives = tuple(judge_objective(evidence, objective) for objective in sla.objectives)
     in_flight, ttft_ms = trends(by_second(run, evidence))
     rising = oversaturated(in_flight, ttft_ms)

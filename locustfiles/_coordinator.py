@@ -5,6 +5,7 @@ word.
 """
 
 import logging
+import os
 import time
 import uuid
 from datetime import UTC, datetime
@@ -13,9 +14,10 @@ from typing import Any
 import gevent
 import locust.runners
 from locust.rpc import Message
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 
-from locustfiles import _web
+from locustfiles import _cost, _web
+from locustfiles._crew import Ask, Crew, CrewError
 from locustfiles._form import loop_of
 from locustfiles._judge import Judging
 from locustfiles._ledger import Report
@@ -29,6 +31,10 @@ EXIT_USAGE, EXIT_INVALID, EXIT_NOT_STARTED = 2, 5, 6
 FIXED = ("run_dir", "prompts", "insecure", "sla")  # the command line's: a web page must not choose files
 
 locust.runners.WORKER_REPORT_INTERVAL = 1.0  # Locust's 3 s would lose up to 3 s with a worker
+# Locust looks at the wall clock: one that is set forward is no dead master. _member measures the silence.
+locust.runners.MASTER_HEARTBEAT_TIMEOUT = 10**12
+# The window begins when all users are there; on a busy machine that takes longer than Locust's 1 s.
+os.environ.setdefault("LOCUST_WAIT_FOR_WORKERS_REPORT_AFTER_RAMP_UP", "15")
 
 BUSY = (locust.runners.STATE_SPAWNING, locust.runners.STATE_RUNNING)
 
@@ -63,6 +69,9 @@ class Coordinator:
     def __init__(self, environment: Any) -> None:
         """Listen to Locust."""
         self.environment = environment
+        master = isinstance(environment.runner, MasterRunner)
+        self.crew = Crew(environment, self._turned_away) if master else None
+        self._own_cost: _cost.Cost | None = None  # of the one process
         self.run: Run | None = None
         self.latest: Run | None = None  # still known when it has ended: the pages show it until the next one
         self.judging = Judging(environment, self)
@@ -123,20 +132,49 @@ class Coordinator:
             self.key_rule.check(host)
         return settings, loop_of(classes), Target.look(host, verify=settings.verify, model=options.model)
 
+    def _turned_away(self, client_id: str, why: str, reports: int) -> None:
+        """Count what came from a worker that is none of ours; one that joined during a run must go."""
+        if self.run is None:
+            return
+        self.run.turn_away(client_id, why, reports)
+        if client_id in self.environment.runner.clients:
+            message: Any = Message  # untyped upstream
+            self.environment.runner.server.send_to_client(message("quit", None, client_id))
+
+    def _gather(self, settings: Settings, loop: str, target: Target) -> None:
+        """Have all workers ready to begin; raises CrewError, or WorkloadError for a load beyond them."""
+        runner, costs = self.environment.runner, [self._own_cost or _cost.measure()]
+        clients: list[str] = []
+        if self.crew:
+            clients = [client.id for client in runner.clients.all if client.state != STATE_MISSING]
+            self.crew.meet(clients)
+            costs = self.crew.costs(clients)
+        else:
+            (self._own_cost,) = costs
+        if loop == "open" and (why := _cost.too_much(settings, runner.target_user_count, costs)):
+            raise CrewError(why)
+        if self.crew:
+            ask = Ask(self.environment.host or target.url, settings.verify, target.model)
+            self.crew.make_ready(clients, ask)
+
     def _test_start(self, environment: Any, **_: Any) -> None:
         self._asked_to_begin = self._beginning = True
         self.refused = ""
+        asked_unix_ns = time.time_ns()
         options = environment.parsed_options
         options.run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
         try:
             settings, loop, target = self.look(options, environment.host or "", environment.user_classes)
             self.found_model = "" if options.model else target.model
             options.model = target.model
-            self.run = self.latest = Run(environment, settings, target, loop, self._broke_off)
+            self._gather(settings, loop, target)
+            run = Run(environment, settings, target, loop, self._broke_off)
+            run.asked_unix_ns, run.crew = asked_unix_ns, self.crew
+            self.run = self.latest = run
             self.judging.follow(self.run)
         except WorkloadError as error:
             self._refuse(EXIT_USAGE, str(error))
-        except TargetError as error:
+        except (CrewError, TargetError) as error:
             self._refuse(EXIT_NOT_STARTED, str(error))
         except OSError as error:
             self._refuse(EXIT_NOT_STARTED, f"--run-dir: cannot write {error.filename}: {error.strerror}")

@@ -17,6 +17,7 @@ import locust.stats
 from locust.runners import STATE_MISSING
 
 from locustfiles import _live_data, _meta
+from locustfiles._crew import Crew
 from locustfiles._ledger import Report
 from locustfiles._live import Live
 from locustfiles._markers import Marker
@@ -47,7 +48,8 @@ class Run:
         self.settings = settings
         self.target = target
         self.options = argparse.Namespace(**vars(environment.parsed_options))  # a form may change them
-        self.started_unix_ns = time.time_ns()
+        self.started_unix_ns = self.asked_unix_ns = time.time_ns()  # asked: when Locust began to count
+        self.crew: Crew | None = None  # of a master
         self.spawned_unix_ns = self.stopping_unix_ns = self.ended_unix_ns = 0
         self.finishing = self.abandoned = self.closed = False
         self.live = Live() if environment.web_ui else None
@@ -57,6 +59,7 @@ class Run:
         self.heard_of: dict[str, str] = {}  # Locust's client id -> our worker name
         self.missing: dict[str, str] = {}  # client id -> since when
         self.left: dict[str, str] = {}  # in order, but before the end: client id -> when
+        self.turned_away: dict[str, str] = {}  # joined, but does not belong to us: worker -> why
         path = Path(self.options.run_dir or f"out/{self.options.run_id}")
         self.directory = RunDirectory(path, self.options.run_id, self.started_unix_ns / 1e9)
         self.expected = self._clients()
@@ -85,6 +88,12 @@ class Run:
         self.heard_of[client_id] = worker
         if client_id not in self.expected:
             self.expected.append(client_id)
+
+    def turn_away(self, client_id: str, why: str, reports: int) -> None:
+        """Count reports that must not count; a worker that joined this run lacks its share of the load."""
+        self.merge.foreign += reports
+        if self.crew and client_id in self.environment.runner.clients:
+            self.turned_away[self.crew.name(client_id)] = f"joined and was turned away: {why}"
 
     def take(self, reports: list[Report]) -> None:
         for report in () if self.closed else reports:
@@ -150,15 +159,19 @@ class Run:
         self.directory.append_intervals(self.merge.intervals(1 << 62))
         self.directory.write_timeline(self.merge.seconds())
         lost = _meta.lost(self.expected, self.heard_of, self.missing, self.left, self.merge)
+        lost += [
+            {"worker": worker, "in_flight": 0, "detail": why} for worker, why in self.turned_away.items()
+        ]
         ended_unix_ns = time.time_ns()  # the pages' and the directory's rates are of the same time
         self.directory.write_meta(
             self._meta()
             | _meta.account(self.merge, max(1, len(self.expected)), lost)
             | {
                 "ended_unix_ns": ended_unix_ns,
+                "worker_clocks": self.crew.offsets() if self.crew else [],
                 "server_counts": _meta.server_counts(counted),
                 "interrupted": _meta.interrupted(
-                    self.options, self.started_unix_ns, self.spawned_unix_ns, self.stopping_unix_ns
+                    self.options, self.asked_unix_ns, self.spawned_unix_ns, self.stopping_unix_ns
                 ),
             }
         )

@@ -26,8 +26,10 @@ from locustfiles import _coordinator, _pacing
 from locustfiles._alarm import Alarm
 from locustfiles._errors import StreamError
 from locustfiles._ledger import Ledger, Report
+from locustfiles._member import Member
 from locustfiles._options import Settings, add_arguments
 from locustfiles._otel import Telemetry, open_telemetry
+from locustfiles._wire import wall_offset_ns
 from locustfiles._worker import Load
 from locustfiles._workload import WorkloadError
 
@@ -61,7 +63,10 @@ class _Side:
         self.ending = False
         self.ended = gevent.event.Event()
         self.numbers = itertools.count()  # of this run's users here
-        self.workers = options.expect_workers if isinstance(runner, WorkerRunner) else 1
+        member = _member if _member and _member.of else None  # one that joins late was told no place
+        self.place = member.place if member else self.index
+        self.workers = member.of if member else options.expect_workers or 1
+        self.clock_offset_ns = member.offset_ns if member else 0  # from the master's clock
         self.outbox: list[Report] = []
         self._messages: set[str] = set()
         host = runner.client_id.rpartition("_")[0]
@@ -189,6 +194,8 @@ def _bucket(low_ns: int) -> float:
 
 
 _side: _Side | None = None  # a process takes part in one run at a time
+_member: Member | None = None  # a worker's
+_ended_run = ""  # the latest that ended here: its account is closed
 _telemetry: Telemetry | None = None  # of this process, for all its runs: an instrument is made once
 
 
@@ -263,8 +270,9 @@ class OpenLoopUser(User):
             seed = load.settings.workload.seed
             schedule = _pacing.poisson(f"{seed}/{_side.index}/{number}", rate)
         else:
-            start_ns -= start_ns % _pacing.period_ns(rate)  # one beat for all users of this host
-            schedule = _pacing.constant(_side.index + number * _side.workers, rate)
+            beat_ns = start_ns + wall_offset_ns() - _side.clock_offset_ns
+            start_ns -= beat_ns % _pacing.period_ns(rate)  # one beat for all users on all hosts
+            schedule = _pacing.constant(_side.place + number * _side.workers, rate)
         for offset_ns in schedule:
             due_ns = start_ns + offset_ns
             if due_ns < begun_ns:
@@ -287,8 +295,11 @@ class OpenLoopUser(User):
 def _start(environment: Any, **_: Any) -> None:
     """Begin a run on this side (workers, and the one process of an undistributed run)."""
     global _side  # noqa: PLW0603 - see its definition
-    if isinstance(environment.runner, MasterRunner) or not environment.parsed_options.run_id:
+    run_id = environment.parsed_options.run_id
+    if isinstance(environment.runner, MasterRunner) or not run_id or run_id == _ended_run:
         return  # a master sends nothing itself; without an id the run was refused
+    if _member:
+        _member.gone = False
     try:
         _side = _Side(environment)
     except WorkloadError as error:
@@ -302,13 +313,14 @@ def _start(environment: Any, **_: Any) -> None:
 
 def _stop(environment: Any, **_: Any) -> None:
     """End the run on this side, after its users have ended; a worker reports at once."""
-    global _side  # noqa: PLW0603 - see its definition
+    global _side, _ended_run  # noqa: PLW0603 - see their definitions
     if _side is None or isinstance(environment.runner, MasterRunner):
         return
     if _side.ending:  # Locust stops twice where a signal comes while streams drain
         _side.ended.wait()
         return
     _side.finish()
+    _ended_run = _side.ledger.run
     if isinstance(environment.runner, WorkerRunner):
         environment.runner._send_stats()  # noqa: SLF001 - Locust's own last word, without waiting for its turn
         # Its streams have ended: Locust would have it wait as long as they might have taken, once more.
@@ -324,7 +336,9 @@ def _report(client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG001 - Loc
 
 
 def _init(environment: Any, **_: Any) -> None:
-    global _telemetry  # noqa: PLW0603 - see its definition
+    global _telemetry, _member  # noqa: PLW0603 - see their definitions
+    if isinstance(environment.runner, WorkerRunner):
+        _member = Member(environment)
     environment.stats.__class__ = TokenStats  # the same object: Locust's listeners keep it
     _telemetry = open_telemetry(environment.parsed_options)
     environment.events.test_stop.add_listener(_stop)  # before the coordinator's: it closes the account

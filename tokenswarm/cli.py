@@ -1,7 +1,6 @@
 """The command line: arguments only. What is done is in experiment, judging, calibrate, probe."""
 
 import json
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -9,7 +8,15 @@ from typing import Any
 
 import click
 
-from tokenswarm import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
+from tokenswarm import (
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_STARTED,
+    EXIT_USAGE,
+    ROOT,
+    TokenswarmError,
+    evicted,
+)
 from tokenswarm.cli_capacity import capacity
 from tokenswarm.cli_comparing import compare
 from tokenswarm.cli_concluding import conclude, machine_option, markdown_option, stdout_is_taken
@@ -192,7 +199,7 @@ def main() -> None:
     if not (ROOT / "locustfiles").is_dir():
         sys.exit("tokenswarm runs from its checkout, found none; install it with: pip install -e CHECKOUT")
     sys.path.insert(0, str(ROOT))  # before any `server` or `analysis` that somebody else installed
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an eviction is judged as Ctrl-C is
+    evicted.listen()
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:

@@ -27,7 +27,7 @@ def tell(
     found: Any, where: Path, *, machine: bool, markdown: Path | None = None, goes_on_with: str = ""
 ) -> None:
     """Say what came out: the table, or JSON, and the summary where one is asked for."""
-    from tokenswarm import searching, tables, tables_search  # noqa: PLC0415 - as above
+    from tokenswarm import cut_short, searching, tables, tables_search  # noqa: PLC0415 - --help must not wait
 
     if markdown:
         with click.open_file(str(markdown), "w", encoding="utf-8") as file:
@@ -36,8 +36,11 @@ def tell(
         click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
     else:
         console = tables.console(machine=stdout_is_taken(markdown, machine=machine))
-        show = tables_search.conclusion if isinstance(found, searching.Found) else tables.conclusion
-        show(found, console)
+        special: dict[type, Any] = {
+            searching.Found: tables_search.conclusion,
+            cut_short.Eviction: cut_short.show,
+        }
+        special.get(type(found), tables.conclusion)(found, console)
         console.print(f"Results: {where}", soft_wrap=True)
     if goes_on_with:
         tables.console(machine=machine).print(f"Go on with: {goes_on_with}", soft_wrap=True)

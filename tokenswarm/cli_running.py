@@ -3,12 +3,20 @@
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tokenswarm import EXIT_USAGE, ROOT, TokenswarmError
+from tokenswarm import EXIT_INVALID, EXIT_USAGE, ROOT, TokenswarmError, evicted
 from tokenswarm.cli_concluding import machine_option, markdown_option, stdout_is_taken, tell
+from tokenswarm.evicted import Evicted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tokenswarm.running import Order
+
+NOTHING = "evicted (SIGTERM) before anything was begun"
 
 out_option = click.option(
     "--out",
@@ -83,38 +91,70 @@ def _experiment(  # noqa: PLR0913 - the options of `run`
     resume: Path | None = None,
     *,
     machine: bool,
-    budget_minutes: float | None = None,
     markdown: Path | None = None,
+    seal: bool = False,
+    **asked: Any,
+) -> None:
+    if out and resume:
+        raise TokenswarmError("found --out and --resume, expected one of them", EXIT_USAGE)
+    out = resume or out or Path("out") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    ours = False  # the directory, to write into
+    try:
+        try:
+            order, console = _order(
+                path, out, resume, taken=stdout_is_taken(markdown, machine=machine), **asked
+            )
+        except Evicted:
+            ours = evicted.note(out, NOTHING)
+            raise TokenswarmError(NOTHING, EXIT_INVALID) from None
+        ours = True
+        found = _measure(order, console, resume=bool(resume))
+        tell(found, out, machine=machine, markdown=markdown, goes_on_with=order.goes_on_with())
+    except (TokenswarmError, OSError) as error:  # what was measured before is there
+        _seal(out, getattr(error, "exit_code", EXIT_USAGE), asked=seal and ours)
+        raise
+    _seal(out, found.exit_code, asked=seal)
+    sys.exit(found.exit_code)
+
+
+def _order(  # noqa: PLR0913 - as above
+    path: Path,
+    out: Path,
+    resume: Path | None,
+    *,
+    taken: bool,
+    budget_minutes: float | None = None,
     listen: str | None = None,
     workers_wait: int = 0,
-    seal: bool = False,
-) -> None:
+) -> tuple["Order", "Console"]:
+    """Return what is to be done, and where it is told; raises TokenswarmError where it cannot be."""
     from tokenswarm import budget, experiment, judging, running, sealing, tables  # noqa: PLC0415 - for --help
     from tokenswarm import door as doors  # noqa: PLC0415
 
-    if out and resume:
-        raise TokenswarmError("found --out and --resume, expected one of them", EXIT_USAGE)
-    console = tables.console(machine=stdout_is_taken(markdown, machine=machine))
+    console = tables.console(machine=taken)
     plan = experiment.read(path)
     if budget_minutes is not None and (said := budget.cut(plan, budget_minutes)):
         console.print(said)
     sla = judging.experiment_sla(plan, path)
-    out = resume or out or Path("out") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    if resume:
-        sealing.unseal(out)
-    else:
+    door = doors.open_for(plan, listen, workers_wait) if listen else None
+    if not resume:
         _refuse_to_overwrite(out, [run.name for run in experiment.schedule(plan)])
-    order = running.Order(
-        plan, path, sla, out, doors.open_for(plan, listen, workers_wait) if listen else None
-    )
+    sealing.unseal(out)
+    return running.Order(plan, path, sla, out, door), console
+
+
+def _measure(order: "Order", console: "Console", *, resume: bool) -> Any:
+    """Return what came out of an experiment, or of what SIGTERM left of it."""
+    from tokenswarm import cut_short, running  # noqa: PLC0415 - as above
+
     try:
-        found = running.run(order, console, resume=bool(resume))
-        tell(found, out, machine=machine, markdown=markdown, goes_on_with=order.goes_on_with())
-    except (TokenswarmError, OSError) as error:  # what was measured before is there
-        _seal(out, getattr(error, "exit_code", EXIT_USAGE), asked=seal)
-        raise
-    _seal(out, found.exit_code, asked=seal)
-    sys.exit(found.exit_code)
+        found = running.run(order, console, resume=resume)
+        evicted.too_late()
+    except (Evicted, TokenswarmError):
+        if not evicted.came():
+            raise
+        return cut_short.conclude(order.plan, order.path, order.sla, order.out)
+    return found
 
 
 def _seal(out: Path, exit_code: int, *, asked: bool) -> None:
@@ -129,3 +169,7 @@ def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
         if (out / name / "run.json").exists():
             text = f"--out: {out / name} already holds a run, expected a new directory (or --resume {out})"
             raise TokenswarmError(text, EXIT_USAGE)
+    for name in ("verdict.json", "DONE"):  # a second try would pass for the first
+        if (out / name).exists():
+            text = f"--out: {out / name} is there: found an experiment's end, expected a new directory"
+            raise TokenswarmError(f"{text} (or --resume {out})", EXIT_USAGE)

@@ -6,16 +6,17 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from server import launch, locate
 from server.errors import ServerError
 from server.making import Say
-from tokenswarm import EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError, cooling, serving
+from tokenswarm import EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError, cooling, evicted, serving
 from tokenswarm.cooling import Rest
 from tokenswarm.door import Door
+from tokenswarm.evicted import Evicted
 from tokenswarm.experiment import Experiment, Run, profile_of, schedule
 from tokenswarm.pace import Pace, load_s, starts
 from tokenswarm.processes import child, last_line
@@ -79,27 +80,29 @@ class Bench:
     def measure(self, run: Run) -> bool:
         """Make a run; returns whether it was let finish. Ctrl-C ends it in order. Its server stays up.
 
-        Raises TokenswarmError if it could not begin.
+        Raises TokenswarmError if it could not begin, and Evicted, after its end, if SIGTERM ended it.
         """
         directory = self.out / run.name
         directory.mkdir(parents=True, exist_ok=True)
         up, rest = self._ready(run, directory)
         with self.pace.run(load_s(run, self.experiment.load.warmup_s)):
-            whole = self._load(run, up, directory)
+            interrupt = self._load(run, up, directory)
         reason = up.ended()
         if reason:
             self.pace(Progress(run.name, 0, 1, {}, f"the server {reason} (see {up.log})", last=True))
         _keep_facts(self.experiment, run, up, rest, directory)
-        return whole
+        if isinstance(interrupt, Evicted):
+            raise interrupt
+        return interrupt is None
 
     def starts(self, runs: Sequence[Run]) -> int:
         """Return how often a server of ours starts for these runs, the one that is up not counted."""
         up = self.up
         return starts([run for run in runs if not up or (up.name, up.start) != (run.server.name, run.start)])
 
-    def _load(self, run: Run, up: Up, directory: Path) -> bool:
-        """Load a server; returns whether it was let finish. Raises TokenswarmError if it did not begin."""
-        whole = True
+    def _load(self, run: Run, up: Up, directory: Path) -> KeyboardInterrupt | None:
+        """Load a server; returns what ended it early. Raises TokenswarmError if it did not begin."""
+        interrupt = None
         log = directory / "locust.log"
         command = locust_command(self.experiment, run, up, directory, self.door)
         if self.door:
@@ -109,15 +112,18 @@ class Bench:
             try:
                 total_s = load_s(run, self.experiment.load.warmup_s)
                 _watch(process, run.name, total_s, directory, self.pace)
-            except KeyboardInterrupt:
-                whole = False
+            except KeyboardInterrupt as found:
+                interrupt = found
                 process.terminate()  # Locust ends in order: streams drain, reports come in
-                process.wait()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(evicted.GRACE_S if isinstance(found, Evicted) else None)
         if not (directory / "run.json").exists():
+            if isinstance(interrupt, Evicted):
+                raise interrupt
             code = EXIT_USAGE if process.returncode == EXIT_USAGE else EXIT_NOT_STARTED
             why = (self.door and self.door.missed(log)) or last_line(log)
             raise TokenswarmError(f"{run.name}: {why}", code)
-        return whole
+        return interrupt
 
     def _ready(self, run: Run, directory: Path) -> tuple[Up, Rest]:
         """Return a server that is ready for a run, and how it cooled down."""

@@ -23,6 +23,7 @@ from tokenswarm import (
     tables,
 )
 from tokenswarm.door import Door
+from tokenswarm.evicted import Evicted
 from tokenswarm.experiment import Experiment, Run, schedule
 from tokenswarm.gate import FOLDER, Gate, judge
 from tokenswarm.measuring import Bench, Up
@@ -61,6 +62,7 @@ def run(order: Order, console: Console, *, resume: bool = False) -> judging.Conc
     """
     if resume:
         resuming.check(order.plan, order.path, order.out)
+        (order.out / "verdict.json").unlink(missing_ok=True)  # it was of less
     else:
         order.out.mkdir(parents=True, exist_ok=True)
         rejudging.keep_plan(order.plan, order.out, order.path)
@@ -130,6 +132,8 @@ def _failure_of(work: Callable[[], None], order: Order) -> TokenswarmError | Non
     """Do what may fail on the way; returns why it did."""
     try:
         work()
+    except Evicted:
+        raise  # there is no time for more than what it takes to judge the runs
     except TokenswarmError as error:
         return error
     except ServerError as error:

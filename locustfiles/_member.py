@@ -1,0 +1,102 @@
+"""The worker's side of the crew: says what it is, tries the server, tells its clock, and notes a dead master.
+
+Theory of operation
+-------------------
+1. As soon as it has a master it says which code it runs, and what a request and a token cost it. The master
+   counts nothing of a worker that did not say so, or runs other code.
+2. Before a run it is asked to reach the server: a policy or a name that is wrong here is known then.
+3. Whoever has not heard of its master for GONE_S stops its load and cuts its streams: nobody would count
+   them. What it has measured waits for QUIT_S, in case only the link was broken. Silence is measured as time
+   in which this process was awake, not by the wall clock: one that is set forward is no dead master.
+"""
+
+import hashlib
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import gevent
+
+from locustfiles import _cost
+from locustfiles._meta import version
+from locustfiles._target import Target, TargetError
+
+HERE, REACH, REACHED, CLOCK = (f"tokenswarm_{word}" for word in ("here", "reach", "reached", "clock"))
+GONE_S = 4.0  # master and worker exchange a heartbeat a second
+QUIT_S = 30.0
+LOOK_S = 0.25
+DRAINING = "cleanup"  # Locust's word; it hears nothing then, as it waits for its streams
+
+CONTRACT = ("record.py", "histogram.py")
+ROOT = Path(__file__).resolve().parents[1]
+log = logging.getLogger("tokenswarm")
+
+
+def code() -> str:
+    """Return a digest of the code that measures: two workers whose differ do not measure the same."""
+    digest = hashlib.sha256()
+    for path in (*sorted(ROOT.glob("locustfiles/*.py")), *(ROOT / "analysis" / name for name in CONTRACT)):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def said() -> dict[str, Any]:
+    """Return what a worker says of itself."""
+    return {"version": version(), "code": code(), "cost": list(_cost.measure())}
+
+
+class Member:
+    """One worker as a part of its master's crew."""
+
+    def __init__(self, environment: Any) -> None:
+        """Present itself to the master, and listen."""
+        self.place, self.of, self.offset_ns = 0, 0, 0  # in the crew, as the master said before this run
+        self.gone = False  # the load was stopped because the master fell silent
+        self._environment = environment
+        self._runner = environment.runner
+        self._silent_s = 0.0
+        self._runner.register_message(REACH, self._reach, concurrent=True)
+        self._runner.register_message(CLOCK, self._tell)
+        environment.events.heartbeat_received.add_listener(self._heard)
+        self._runner.send_message(HERE, said())
+        gevent.spawn(self._watch)
+
+    def _reach(self, msg: Any, **_: Any) -> None:
+        asked = msg.data
+        self.place, self.of, self.offset_ns = asked["place"], asked["of"], asked["offset_ns"]
+        error = ""
+        try:
+            Target.look(asked["host"], verify=asked["verify"], model=asked["model"])
+        except TargetError as found:
+            error = str(found)
+        self._runner.send_message(REACHED, {"number": asked["number"], "error": error})
+
+    def _tell(self, msg: Any, **_: Any) -> None:
+        heard_ns = time.time_ns()
+        self._runner.send_message(
+            CLOCK, {"sent_ns": msg.data["sent_ns"], "heard_ns": heard_ns, "answered_ns": time.time_ns()}
+        )
+
+    def _heard(self, **_: Any) -> None:
+        if self.gone and self._silent_s:
+            log.error("The master is there again: it gets what was measured, no load is made for this run")
+        self._silent_s = 0.0
+
+    def _watch(self) -> None:
+        while True:
+            before_s = time.monotonic()
+            gevent.sleep(LOOK_S)
+            if self._runner.state == DRAINING:
+                self._silent_s = 0.0
+                continue
+            self._silent_s += min(time.monotonic() - before_s, 2 * LOOK_S)
+            if self._silent_s >= GONE_S and not self.gone and self._runner.state in {"spawning", "running"}:
+                log.error("No word from the master for %.0f s: the load is stopped", self._silent_s)
+                self.gone = True
+                self._environment.stop_timeout = 0.0
+                self._runner.stop()
+            if self._silent_s >= QUIT_S:
+                log.error("No word from the master for %.0f s: this worker ends", self._silent_s)
+                self._runner.quit()
+                return
