@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gevent
+from gevent.lock import RLock
 
 from locustfiles._clocks import Offset, exchange
 from locustfiles._cost import Cost
@@ -55,8 +56,10 @@ class Crew:
         self._runner.register_message(HERE, self._here)
         self._runner.register_message(REACHED, self._has_reached)
         self._runner.register_message(CLOCK, self._told)
-        self._locust_handle = self._runner.handle_message
-        self._runner.handle_message = self._handle
+        self._receiving: Any = None  # the greenlet of Locust's receive loop
+        self._starting = RLock()
+        self._locust_handle, self._locust_start = self._runner.handle_message, self._runner.start
+        self._runner.handle_message, self._runner.start = self._handle, self._start
         gevent.spawn(self._sample_forever)
 
     def name(self, client: str) -> str:
@@ -150,6 +153,7 @@ class Crew:
 
     def _handle(self, client: str, msg: Any) -> None:
         """Handle a message as Locust does, but no report of a worker that does not belong to the crew."""
+        self._receiving = gevent.getcurrent()
         if msg.type == "stats" and client not in self._costs:
             reports = (msg.data or {}).get("tokenswarm") or []
             if reports:
@@ -157,4 +161,15 @@ class Crew:
                     client, self._strangers.get(client, "a worker of another master"), len(reports)
                 )
             return
-        self._locust_handle(client, msg)
+        if msg.type == "quit":  # the last one ends the run, which waits for reports that come this very way
+            gevent.spawn(self._locust_handle, client, msg)
+        else:
+            self._locust_handle(client, msg)
+
+    def _start(self, *arguments: Any, **named: Any) -> None:
+        """Start as Locust does; never in its receive loop, where it would wait for what that must receive."""
+        if gevent.getcurrent() is self._receiving:  # a worker joined, left or is back
+            gevent.spawn(self._start, *arguments, **named)
+            return
+        with self._starting:
+            self._locust_start(*arguments, **named)

@@ -22,6 +22,7 @@ from tokenswarm.cli_comparing import compare
 from tokenswarm.cli_concluding import conclude, machine_option, markdown_option, stdout_is_taken
 from tokenswarm.cli_history import history
 from tokenswarm.cli_importing import bring
+from tokenswarm.cli_k8s import k8s
 from tokenswarm.cli_plan import plan
 from tokenswarm.cli_running import demo, run
 from tokenswarm.cli_serving import install, offline, quality, quantize, serve
@@ -61,6 +62,7 @@ def cli() -> None:
     tokenswarm quality URL URL       what quantization cost: same tokens, two servers
     tokenswarm offline PROFILE       throughput without a server: one batch
     tokenswarm worker HOST:PORT      send for an experiment that another host measures
+    tokenswarm k8s apply OVERLAY     the same in a Kubernetes cluster
 
     Locust works without this front door, too:
     locust -f locustfiles/chat.py --host http://127.0.0.1:8000 --headless -u 20 -t 60
@@ -192,6 +194,7 @@ cli.add_command(offline)
 cli.add_command(capacity)
 cli.add_command(history)
 cli.add_command(worker)
+cli.add_command(k8s)
 
 
 def main() -> None:
