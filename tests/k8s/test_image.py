@@ -1,4 +1,4 @@
-"""The Containerfile: builds on a base of this machine's packages, and its image measures as a pod would have it.
+"""The Containerfile: it builds on a base of this machine's packages, and its image measures as in a pod.
 
 No registry is asked; PyPI is, for what uv.lock names.
 """
@@ -18,7 +18,7 @@ from tests.k8s.manifests import ROOT
 from tests.k8s.pods import CONTAINER
 from tokenswarm import sealing
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 COMPILERS = ("cc", "gcc", "g++", "cpp", "ld", "make", "rustc", "uv")
 EXPERIMENT = """\
 servers: [{sim: baseline}]
@@ -78,17 +78,12 @@ def test_has_no_compiler_and_nothing_that_is_not_needed(image: Image) -> None:
 
 
 def test_measures_with_a_root_that_is_read_only(image: Image, tmp_path: Path) -> None:
-    results, temporary, given = tmp_path / "results", tmp_path / "tmp", tmp_path / "given"
-    for folder in (results, temporary, given, tmp_path / "root"):
-        folder.mkdir()
-        folder.chmod(0o777)
-    (given / "experiment.yaml").write_text(EXPERIMENT, encoding="utf-8")
+    for name in ("results", "tmp", "given", "root"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(0o777)
+    (tmp_path / "given" / "experiment.yaml").write_text(EXPERIMENT, encoding="utf-8")
     mounts = [(str(image.root / name), f"/{name}", True) for name in ("usr", "etc", "app")]
-    mounts += [
-        (str(temporary), "/tmp", False),
-        (str(results), "/results", False),
-        (str(given), "/given", True),
-    ]  # noqa: S108
+    mounts += [(str(tmp_path / name), f"/{name}", name == "given") for name in ("tmp", "results", "given")]
     user, group = map(int, image.config["User"].split(":"))
     words = ["run", "/given/experiment.yaml", "--out", "/results/one", "--seal"]
     spec = {
@@ -105,10 +100,11 @@ def test_measures_with_a_root_that_is_read_only(image: Image, tmp_path: Path) ->
     (tmp_path / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     line = ["unshare", "--mount", "--pid", "--fork", "--kill-child", sys.executable, str(CONTAINER)]
     done = subprocess.run([*line, str(tmp_path / "spec.json")], capture_output=True, text=True, check=False)
-    assert (results / "one" / "baseline" / "run.json").exists(), done.stdout + done.stderr
-    assert sealing.damage(results / "one") == []
-    assert (results / "one" / sealing.DONE).read_text(encoding="utf-8") == f"{done.returncode}\n"
-    page = pypdf.PdfReader(results / "one" / "baseline" / "report.pdf").pages[0]
+    out = tmp_path / "results" / "one"
+    assert (out / "baseline" / "run.json").exists(), done.stdout + done.stderr
+    assert sealing.damage(out) == []
+    assert (out / sealing.DONE).read_text(encoding="utf-8") == f"{done.returncode}\n"
+    page = pypdf.PdfReader(out / "baseline" / "report.pdf").pages[0]
     fonts = [font.get_object() for font in page["/Resources"]["/Font"].values()]  # type: ignore[index]
     assert fonts
     assert all("DejaVu" in str(font["/BaseFont"]) for font in fonts)
