@@ -4,6 +4,7 @@ No registry is asked; PyPI is, for what uv.lock names.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,18 +48,20 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout.strip()
 
-    empty = buildah("from", "scratch")
-    base_image.fill(Path(buildah("mount", empty)))
-    for variable in ("SSL_CERT_FILE", "PIP_CERT"):  # an authority of this machine's own, if it has one
-        buildah("config", "--env", f"{variable}={base_image.CERTIFICATES}", empty)
-    buildah("commit", "-q", "--rm", empty, "localhost/base:1")
-    how = ["--isolation", "chroot", "--network", "host", "--build-arg", "BASE=localhost/base:1"]
-    buildah("build", *how, "--file", "Containerfile", "--tag", "localhost/tokenswarm:1", ".")
-    made = buildah("from", "localhost/tokenswarm:1")
-    config = json.loads(buildah("inspect", made))["OCIv1"]["config"]
-    yield Image(Path(buildah("mount", made)), config)
-    buildah("umount", made)
-    buildah("rm", "--all")
+    try:
+        empty = buildah("from", "scratch")
+        base_image.fill(Path(buildah("mount", empty)))
+        for variable in ("SSL_CERT_FILE", "PIP_CERT"):  # an authority of this machine's own, if it has one
+            buildah("config", "--env", f"{variable}={base_image.CERTIFICATES}", empty)
+        buildah("commit", "-q", "--rm", empty, "localhost/base:1")
+        how = ["--isolation", "chroot", "--network", "host", "--build-arg", "BASE=localhost/base:1"]
+        buildah("build", *how, "--file", "Containerfile", "--tag", "localhost/tokenswarm:1", ".")
+        made = buildah("from", "localhost/tokenswarm:1")
+        config = json.loads(buildah("inspect", made))["OCIv1"]["config"]
+        yield Image(Path(buildah("mount", made)), config)
+    finally:
+        subprocess.run(["umount", "--recursive", folder / "store" / "overlay"], check=False)
+        shutil.rmtree(folder, ignore_errors=True)  # half a gigabyte
 
 
 def test_says_who_runs_it_and_how(image: Image) -> None:
