@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
-WANTED = ("python3", "python3-venv", "ca-certificates")
+WANTED = ("python3", "python3-venv", "ca-certificates", "libstdc++6")  # NumPy wants the last
 KINDS = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
 
 

@@ -23,7 +23,8 @@ from tests.k8s.manifests import (
     pod,
     workloads,
 )
-from tests.k8s.runs import master, server, workers
+from tests.k8s.runs import experiment, master, server, workers
+from tokenswarm import rendering
 
 POD_MONITOR = {  # as far as we use it; Kubernetes' own schemas have no such kind
     "type": "object",
@@ -117,3 +118,18 @@ def test_strict_rootfs_closes_every_root(tmp_path: Path, on: str) -> None:
         for container in containers(workload):
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert list(hardening.writable(found)) == []
+
+
+def test_another_experiment_is_given_what_it_needs(tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text(
+        'servers: [{name: server, url: "http://llm-server:8000"}]\n'
+        "load: {rate: [1, 2, 3], duration_s: 1800, workers: 7}\n"
+        "sla: {name: mine, objectives: [ttft p99 < 1 s]}\n",
+        encoding="utf-8",
+    )
+    text, _ = rendering.render("baseline", own=own)
+    found: Documents = list(yaml.safe_load_all(text))
+    assert experiment(found)[0].load.workers == 7
+    for name, check in CHECKS.items():
+        assert list(check(found)) == [], name
