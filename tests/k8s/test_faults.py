@@ -1,7 +1,6 @@
 """Mistakes that somebody could make in k8s/: each must turn a test red, or the tests are worth nothing."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import pytest
 from tests.k8s.checks import CHECKS, VERSIONS
 from tests.k8s.fairness import ALLOWED, differences
 from tests.k8s.manifests import K8S, OVERLAYS, documents
+from tokenswarm import TokenswarmError
 
 
 class Fault(NamedTuple):
@@ -77,29 +77,19 @@ FLAG = """\
 """
 
 
-def red(k8s: Path) -> Iterator[str]:
-    """Yield the tests that fail on a folder of manifests."""
-    trees = {name: k8s / "overlays" / name for name in OVERLAYS}
-    for name, tree in trees.items():
-        for title, check in CHECKS.items():
-            try:
-                if list(check(documents(tree))):
-                    yield title
-            except Exception:  # noqa: BLE001 - a test that cannot be done is red, too
-                yield title
-        try:
-            if name == "ci":
-                for document in documents(tree):
-                    kubernetes_validate.validate(document, VERSIONS[0], strict=True)
-        except kubernetes_validate.ValidationError:
-            yield "schema"
-    if differences(documents(trees["baseline"]), documents(trees["awq"])) != ALLOWED:
-        yield "fairness"
-
-
-def test_without_a_fault_nothing_is_red(tmp_path: Path) -> None:
-    shutil.copytree(K8S, tmp_path, dirs_exist_ok=True)
-    assert list(red(tmp_path)) == []
+def is_red(test: str, k8s: Path) -> bool:
+    """Say whether a test fails on a folder of manifests."""
+    baseline, awq, ci = (k8s / "overlays" / name for name in OVERLAYS)
+    if test == "fairness":
+        return differences(documents(baseline), documents(awq)) != ALLOWED
+    try:
+        if test == "schema":
+            for document in documents(ci):
+                kubernetes_validate.validate(document, VERSIONS[0], strict=True)
+            return False
+        return any(list(CHECKS[test](documents(tree))) for tree in (awq, ci))
+    except (kubernetes_validate.ValidationError, TokenswarmError):  # a parser of ours
+        return True
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -111,4 +101,5 @@ def test_a_fault_turns_a_test_red(name: str, tmp_path: Path) -> None:
     text = file.read_text(encoding="utf-8")
     assert fault.was in text
     file.write_text(text.replace(fault.was, fault.now), encoding="utf-8")
-    assert fault.seen_by in set(red(tmp_path))
+    assert is_red(fault.seen_by, tmp_path)
+    assert not is_red(fault.seen_by, K8S)
