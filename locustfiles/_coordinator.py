@@ -4,6 +4,7 @@ One of the three private files that know Locust. At the end it waits until every
 word.
 """
 
+import functools
 import logging
 import time
 import uuid
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import gevent
+import locust.argument_parser
 import locust.runners
 from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
@@ -30,6 +32,8 @@ EXIT_USAGE, EXIT_INVALID, EXIT_NOT_STARTED = 2, 5, 6
 FIXED = ("run_dir", "prompts", "insecure", "sla")  # the command line's: a web page must not choose files
 
 locust.runners.WORKER_REPORT_INTERVAL = 1.0  # Locust's 3 s would lose up to 3 s with a worker
+# A worker asks for these once for each option of each spawn message: 0.2 s in which nothing is sent.
+locust.argument_parser.default_args_dict = functools.cache(locust.argument_parser.default_args_dict)
 # Locust looks at the wall clock: one that is set forward is no dead master. _member measures the silence.
 locust.runners.MASTER_HEARTBEAT_TIMEOUT = 10**12
 
@@ -84,7 +88,7 @@ class Coordinator:
         self._asked_to_begin = self._beginning = False
         self.refused = ""  # why the latest run did not begin, or broke off
         self._locust_quit = environment.runner.quit
-        environment.runner.quit = self._quit
+        environment.runner.quit = self._quit_in_time
         environment.events.test_start.add_listener(self._test_start)
         environment.events.spawning_complete.add_listener(self._spawned)
         environment.events.test_stopping.add_listener(self._stopping)
@@ -222,6 +226,15 @@ class Coordinator:
         elif self.environment.parsed_options.headless and not self._asked_to_begin:
             log.error("the run ended before it began: nothing was measured")
             self.environment.process_exit_code = EXIT_NOT_STARTED
+
+    def _quit_in_time(self) -> None:
+        """Quit; --run-time is counted from the load's beginning, not from when the workers were asked."""
+        run, options = self.run, self.environment.parsed_options
+        if run and options.headless and options.run_time:
+            since_asked_s = (time.time_ns() - run.asked_unix_ns) / 1e9
+            if abs(since_asked_s - options.run_time) < 0.5:
+                gevent.sleep((run.started_unix_ns - run.asked_unix_ns) / 1e9)
+        self._quit()
 
     def _quit(self) -> None:
         """Quit as Locust does, but not before every live worker has handed over its last report."""

@@ -20,7 +20,7 @@ from locustfiles._meta import version
 
 HELLO_S = 5.0  # a worker says what it is as soon as it is connected
 READY_S = 20.0  # reaching the server may take 10 s
-BURST = 4  # exchanges, one after another: the quickest says most
+BURST = 5  # exchanges, one after another: the quickest says most
 SAMPLE_S = 5.0
 TOLD_MAX = 3
 
@@ -87,8 +87,11 @@ class Crew:
         self._refuse(silent | {client: why for client, why in self._strangers.items() if client in clients})
         for client in clients:
             self._ping(client, BURST)
-        self._wait(HELLO_S, lambda: all(client in self._offsets for client in clients))
+        self._wait(HELLO_S, lambda: all(self._has_told_clock(client) for client in clients))
         self._refuse({client: "does not tell its clock" for client in clients if client not in self._offsets})
+
+    def _has_told_clock(self, client: str) -> bool:
+        return client in self._offsets and self._offsets[client].samples >= BURST
 
     def make_ready(self, clients: list[str], ask: Ask) -> None:
         """Have each of these reach the server, and wait until all have; raises CrewError."""

@@ -166,7 +166,7 @@ class Run:
         self.directory.write_timeline(self.merge.seconds())
         ended_unix_ns = time.time_ns()  # the pages' and the directory's rates are of the same time
         interrupted = _meta.interrupted(
-            self.options, self.asked_unix_ns, self.spawned_unix_ns, self.stopping_unix_ns
+            self.options, self.started_unix_ns, self.spawned_unix_ns, self.stopping_unix_ns
         )
         lost = self._write_account(ended_unix_ns, _meta.server_counts(counted), interrupted)
         self.directory.close()

@@ -15,18 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tokenswarm import (
-    EXIT_USAGE,
-    ROOT,
-    TokenswarmError,
-    cooling,
-    experiment,
-    judging,
-    kubectl,
-    pace,
-    searching,
-)
-from tokenswarm.experiment import Experiment
+from tokenswarm import EXIT_USAGE, ROOT, TokenswarmError, kubectl
 
 K8S = ROOT / "k8s"
 MASTER, WORKERS = "loadtest-master", "loadtest-workers"
@@ -34,9 +23,6 @@ RUN_LABEL = "app.kubernetes.io/instance"
 RUN_ID = re.compile(
     r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?"
 )  # a Job's name and a label's value, with room for pods
-FILE = "experiment.yaml"
-DRAIN_S = 60  # beside its load: streams end, Locust starts and ends
-PATIENCE_S = 7200  # what the base gives the server and the workers to come, and the report
 
 
 class Names(NamedTuple):
@@ -107,62 +93,20 @@ def _on_top(folder: Path, run_id: str, own: Path | None) -> Iterator[Path]:
         }
         patches = []
         if own:
-            plan, files = _read(own)
+            from tokenswarm import fitting  # noqa: PLC0415 - reading experiments takes longer than kubectl
+
+            plan, files = fitting.read(own)
             for name, file in files.items():
                 shutil.copyfile(file, here / name)
             plain["configMapGenerator"] = [
                 {"name": "experiment", "behavior": "replace", "files": sorted(files)}
             ]
-            patches += _sizes(plan)
+            patches += fitting.sizes(plan)
         if run_id:
             patches += [_named(name, _checked(run_id)) for name in (MASTER, WORKERS)]
         plain["patches"] = patches
         (here / "kustomization.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
         yield here
-
-
-def _read(path: Path) -> tuple[Experiment, dict[str, Path]]:
-    """Read an experiment as the master will; returns it and the files that it is made of, by their names."""
-    plan = experiment.read(path)
-    judging.experiment_sla(plan, path)
-    ours = [server.name for server in plan.servers if not server.url]
-    if ours:
-        text = f"{path}: found server {ours[0]}, which the master would start, expected a url in the cluster"
-        raise TokenswarmError(text, EXIT_USAGE)
-    files = {FILE: path}
-    if isinstance(plan.sla, str) and plan.sla:
-        if Path(plan.sla).name != plan.sla or plan.sla == FILE:
-            text = f"{path}: sla: found {plan.sla!r}, expected the name of a file beside it"
-            raise TokenswarmError(text, EXIT_USAGE)
-        files[plan.sla] = path.parent / plan.sla
-    return plan, files
-
-
-def _sizes(plan: Experiment) -> list[dict[str, Any]]:
-    """Return the patches that give an experiment as many workers, and as much time, as it needs."""
-    workers, least_s = plan.load.workers, PATIENCE_S + longest_s(plan)
-    deadline = {"op": "replace", "path": "/spec/activeDeadlineSeconds", "value": least_s}
-    counts = [
-        {"op": "replace", "path": f"/spec/{name}", "value": workers}
-        for name in ("completions", "parallelism")
-    ]
-    guard = [{"op": "replace", "path": "/spec/minAvailable", "value": workers}]
-    return [
-        _patch("Job", MASTER, [deadline]),
-        _patch("Job", WORKERS, [*counts, deadline]),
-        _patch("PodDisruptionBudget", WORKERS, guard),
-    ]
-
-
-def longest_s(plan: Experiment) -> int:
-    """Return how long an experiment's runs may take; a search's, twice what is expected of it."""
-    around_s = cooling.LONGEST_S + DRAIN_S
-    if plan.search:
-        searched = [searching.Searched(server) for server in plan.servers]
-        loads_s = searching.loads_left_s(plan, searched) * 2
-    else:
-        loads_s = [pace.load_s(run, plan.load.warmup_s) for run in experiment.schedule(plan)]
-    return round(sum(loads_s) + around_s * len(loads_s))
 
 
 def _named(name: str, run_id: str) -> dict[str, Any]:
@@ -172,8 +116,9 @@ def _named(name: str, run_id: str) -> dict[str, Any]:
         {"op": "add", "path": f"/{label}", "value": run_id},
         {"op": "add", "path": f"/spec/template/{label}", "value": run_id},
     ]
-    return _patch("Job", name, operations) | {"options": {"allowNameChange": True}}
+    return patch("Job", name, operations) | {"options": {"allowNameChange": True}}
 
 
-def _patch(kind: str, name: str, operations: list[dict[str, Any]]) -> dict[str, Any]:
+def patch(kind: str, name: str, operations: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a patch as a kustomization has it."""
     return {"target": {"kind": kind, "name": name}, "patch": yaml.safe_dump(operations)}

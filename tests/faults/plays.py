@@ -49,6 +49,18 @@ def delayed_reports(path: Path) -> Outcome:
         return outcome(made, code)
 
 
+def constant_arrivals(path: Path) -> Outcome:
+    """Split evenly spaced arrivals over two hosts whose monotonic clocks are not the same."""
+    with hosts(path, "one", "two") as made:
+        made.server()
+        master = made.master(*load(20, 6), "--arrivals", "constant")
+        for name in ("one", "two"):
+            made.worker(name)
+        code = master.wait(60)
+        ended(made, "one", "two")
+        return outcome(made, code)
+
+
 def links_and_a_worker(path: Path) -> Outcome:
     """Cut one worker's link for a second, another's for 9 s, and kill a third."""
     workers = ("blinks", "cut", "killed")
@@ -228,6 +240,7 @@ PLAYS = (
     stepped_clock,
     late_workers,
     full_disk,
+    constant_arrivals,
     wrong_version,
     no_way_to_the_server,
     too_much,

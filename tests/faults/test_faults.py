@@ -7,11 +7,13 @@ instrument's own gates say of a busy machine is not looked at here, only what th
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
 
+from locustfiles._pacing import phase
 from tests import netns
 from tests.end_to_end.locusts import check_accounts, side_by_side
 from tests.faults.cluster import SECOND_NS, Outcome
@@ -74,6 +76,23 @@ def test_workers_on_several_hosts_make_one_poisson_process(played: Played) -> No
     by_host = {one.due_unix_ns: one.worker for one in found.measured.records}
     changes = sum(by_host[early] != by_host[late] for early, late in pairwise(due))
     assert abs(changes / (len(due) - 1) - 2 / 3) < 0.1  # whose turn it is does not depend on whose it was
+
+
+def test_constant_arrivals_on_two_hosts_keep_one_beat(played: Played) -> None:
+    """Each of 20 users has a place of its own in the second, by the master's clock, on whichever host."""
+    found = played("constant_arrivals")
+    assert found.code == 0, found.said
+    places = sorted(phase(user) for user in range(20))
+    seen: dict[float, Counter[str]] = {place: Counter() for place in places}
+    off_s = []
+    for record in found.measured.records:
+        at = record.due_unix_ns % SECOND_NS / SECOND_NS
+        place = min(places, key=lambda place: abs(place - at))
+        off_s.append(abs(place - at))
+        seen[place][record.worker] += 1
+    assert sorted(off_s)[int(0.9 * len(off_s))] < 0.004  # places are 24 ms apart at least
+    owners = [workers.most_common(1)[0][0] for workers in seen.values()]
+    assert set(Counter(owners).values()) == {10}
 
 
 def test_clocks_of_one_machine_are_found_to_be_one(played: Played) -> None:
