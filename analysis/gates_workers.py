@@ -37,9 +37,13 @@ def check_clocks(run: Run) -> tuple[Gate, ...]:
 
 
 def _told(clock: dict[str, Any]) -> str:
-    found = f"{clock['worker']} {clock['offset_ns'] / 1e6:+,.3g} ms, known to {clock['error_ns'] / 1e6:.2g}"
+    known = f"known to {clock['error_ns'] / 1e6:.2g} ms"
+    found = f"{clock['worker']} off by {_time(clock['offset_ns'])}, {known}"
     if clock["moved_ns"]:
-        return (
-            f"{found}; moved by {clock['moved_ns'] / 1e6:,.3g} ms, {clock['worst_ns'] / 1e6:+,.3g} at worst"
-        )
+        worst = _time(clock["worst_ns"])
+        return f"{found}; it moved by {_time(clock['moved_ns']).lstrip('+')}, off by {worst} at worst"
     return found
+
+
+def _time(ns: int) -> str:
+    return f"{ns / 1e9:+,.1f} s" if abs(ns) >= LOST_OFFSET_NS else f"{ns / 1e6:+.3g} ms"

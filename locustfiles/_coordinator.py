@@ -4,14 +4,15 @@ One of the three private files that know Locust. At the end it waits until every
 word.
 """
 
+import functools
 import logging
-import os
 import time
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
 import gevent
+import locust.argument_parser
 import locust.runners
 from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
@@ -31,10 +32,13 @@ EXIT_USAGE, EXIT_INVALID, EXIT_NOT_STARTED = 2, 5, 6
 FIXED = ("run_dir", "prompts", "insecure", "sla")  # the command line's: a web page must not choose files
 
 locust.runners.WORKER_REPORT_INTERVAL = 1.0  # Locust's 3 s would lose up to 3 s with a worker
+# A worker asks for these once for each option of each spawn message: 0.2 s in which nothing is sent.
+locust.argument_parser.default_args_dict = functools.cache(locust.argument_parser.default_args_dict)
 # Locust looks at the wall clock: one that is set forward is no dead master. _member measures the silence.
 locust.runners.MASTER_HEARTBEAT_TIMEOUT = 10**12
-# The window begins when all users are there; on a busy machine that takes longer than Locust's 1 s.
-os.environ.setdefault("LOCUST_WAIT_FOR_WORKERS_REPORT_AFTER_RAMP_UP", "15")
+
+SPAWNED_S = 15.0  # how long the last user may take to begin; on a busy machine it is seconds
+ALL_THERE = "The load is there"
 
 BUSY = (locust.runners.STATE_SPAWNING, locust.runners.STATE_RUNNING)
 
@@ -71,6 +75,7 @@ class Coordinator:
         self.environment = environment
         master = isinstance(environment.runner, MasterRunner)
         self.crew = Crew(environment, self._turned_away) if master else None
+        self._foreign = 0  # reports of workers that are none of ours, since the latest run
         self._own_cost: _cost.Cost | None = None  # of the one process
         self.run: Run | None = None
         self.latest: Run | None = None  # still known when it has ended: the pages show it until the next one
@@ -83,7 +88,7 @@ class Coordinator:
         self._asked_to_begin = self._beginning = False
         self.refused = ""  # why the latest run did not begin, or broke off
         self._locust_quit = environment.runner.quit
-        environment.runner.quit = self._quit
+        environment.runner.quit = self._quit_in_time
         environment.events.test_start.add_listener(self._test_start)
         environment.events.spawning_complete.add_listener(self._spawned)
         environment.events.test_stopping.add_listener(self._stopping)
@@ -135,6 +140,7 @@ class Coordinator:
     def _turned_away(self, client_id: str, why: str, reports: int) -> None:
         """Count what came from a worker that is none of ours; one that joined during a run must go."""
         if self.run is None:
+            self._foreign += reports
             return
         self.run.turn_away(client_id, why, reports)
         if client_id in self.environment.runner.clients:
@@ -170,6 +176,7 @@ class Coordinator:
             self._gather(settings, loop, target)
             run = Run(environment, settings, target, loop, self._broke_off)
             run.asked_unix_ns, run.crew = asked_unix_ns, self.crew
+            run.merge.foreign, self._foreign = self._foreign, 0
             self.run = self.latest = run
             self.judging.follow(self.run)
         except WorkloadError as error:
@@ -192,7 +199,16 @@ class Coordinator:
 
     def _spawned(self, **_: Any) -> None:
         if self.run and not self.run.spawned_unix_ns:
-            self.run.spawned_unix_ns = time.time_ns()
+            gevent.spawn(self._all_are_there, self.run)
+
+    def _all_are_there(self, run: Run) -> None:
+        """Begin the window when all users have begun: Locust waits for that no longer than a second."""
+        runner, end_s = self.environment.runner, time.monotonic() + SPAWNED_S
+        while runner.user_count < runner.target_user_count and time.monotonic() < end_s:
+            gevent.sleep(0.01)
+        if self.run is run and not run.finishing and not run.spawned_unix_ns:
+            run.spawned_unix_ns = time.time_ns()
+            log.info("%s: %d users", ALL_THERE, runner.user_count)
 
     def _stopping(self, **_: Any) -> None:
         if self.run and not self.run.stopping_unix_ns:
@@ -211,10 +227,19 @@ class Coordinator:
             log.error("the run ended before it began: nothing was measured")
             self.environment.process_exit_code = EXIT_NOT_STARTED
 
+    def _quit_in_time(self) -> None:
+        """Quit; --run-time is counted from the load's beginning, not from when the workers were asked."""
+        run, options = self.run, self.environment.parsed_options
+        if run and options.headless and options.run_time:
+            since_asked_s = (time.time_ns() - run.asked_unix_ns) / 1e9
+            if abs(since_asked_s - options.run_time) < 0.5:
+                gevent.sleep((run.started_unix_ns - run.asked_unix_ns) / 1e9)
+        self._quit()
+
     def _quit(self) -> None:
         """Quit as Locust does, but not before every live worker has handed over its last report."""
         runner = self.environment.runner
-        if self.run and isinstance(runner, MasterRunner):
+        if isinstance(runner, MasterRunner):
             runner.stop(send_stop_to_client=False)
             message: Any = Message  # untyped upstream
             for client in runner.clients.all:  # "quit" drains as "stop" does, and then reports at once
@@ -238,7 +263,7 @@ class Coordinator:
         log.error("%s", self.refused)
         self.environment.process_exit_code = EXIT_INVALID
         self.run = None if self.run is run else self.run
-        run.abandon()
+        run.abandon(f"results could not be written ({error.strerror})")
 
     def _finish(self) -> None:
         run = self.run

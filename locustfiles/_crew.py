@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gevent
+from gevent.lock import RLock
 
 from locustfiles._clocks import Offset, exchange
 from locustfiles._cost import Cost
@@ -19,7 +20,7 @@ from locustfiles._meta import version
 
 HELLO_S = 5.0  # a worker says what it is as soon as it is connected
 READY_S = 20.0  # reaching the server may take 10 s
-BURST = 4  # exchanges, one after another: the quickest says most
+BURST = 5  # exchanges, one after another: the quickest says most
 SAMPLE_S = 5.0
 TOLD_MAX = 3
 
@@ -55,8 +56,10 @@ class Crew:
         self._runner.register_message(HERE, self._here)
         self._runner.register_message(REACHED, self._has_reached)
         self._runner.register_message(CLOCK, self._told)
-        self._locust_handle = self._runner.handle_message
-        self._runner.handle_message = self._handle
+        self._receiving: Any = None  # the greenlet of Locust's receive loop
+        self._starting = RLock()
+        self._locust_handle, self._locust_start = self._runner.handle_message, self._runner.start
+        self._runner.handle_message, self._runner.start = self._handle, self._start
         gevent.spawn(self._sample_forever)
 
     def name(self, client: str) -> str:
@@ -84,8 +87,11 @@ class Crew:
         self._refuse(silent | {client: why for client, why in self._strangers.items() if client in clients})
         for client in clients:
             self._ping(client, BURST)
-        self._wait(HELLO_S, lambda: all(client in self._offsets for client in clients))
+        self._wait(HELLO_S, lambda: all(self._has_told_clock(client) for client in clients))
         self._refuse({client: "does not tell its clock" for client in clients if client not in self._offsets})
+
+    def _has_told_clock(self, client: str) -> bool:
+        return client in self._offsets and self._offsets[client].samples >= BURST
 
     def make_ready(self, clients: list[str], ask: Ask) -> None:
         """Have each of these reach the server, and wait until all have; raises CrewError."""
@@ -150,6 +156,7 @@ class Crew:
 
     def _handle(self, client: str, msg: Any) -> None:
         """Handle a message as Locust does, but no report of a worker that does not belong to the crew."""
+        self._receiving = gevent.getcurrent()
         if msg.type == "stats" and client not in self._costs:
             reports = (msg.data or {}).get("tokenswarm") or []
             if reports:
@@ -157,4 +164,15 @@ class Crew:
                     client, self._strangers.get(client, "a worker of another master"), len(reports)
                 )
             return
-        self._locust_handle(client, msg)
+        if msg.type == "quit":  # the last one ends the run, which waits for reports that come this very way
+            gevent.spawn(self._locust_handle, client, msg)
+        else:
+            self._locust_handle(client, msg)
+
+    def _start(self, *arguments: Any, **named: Any) -> None:
+        """Start as Locust does; never in its receive loop, where it would wait for what that must receive."""
+        if gevent.getcurrent() is self._receiving:  # a worker joined, left or is back
+            gevent.spawn(self._start, *arguments, **named)
+            return
+        with self._starting:
+            self._locust_start(*arguments, **named)

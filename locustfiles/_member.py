@@ -79,7 +79,7 @@ class Member:
         )
 
     def _heard(self, **_: Any) -> None:
-        if self.gone and self._silent_s:
+        if self.gone and self._silent_s >= GONE_S:
             log.error("The master is there again: it gets what was measured, no load is made for this run")
         self._silent_s = 0.0
 

@@ -105,11 +105,13 @@ def window(start_unix_ns: int, stopping_unix_ns: int, warmup_s: float) -> dict[s
     }
 
 
-def interrupted(options: Any, asked_unix_ns: int, spawned_unix_ns: int, stopping_unix_ns: int) -> str | None:
-    """Say how a run ended before its time, which Locust counts from `asked`; None if it did not."""
+def interrupted(
+    options: Any, started_unix_ns: int, spawned_unix_ns: int, stopping_unix_ns: int
+) -> str | None:
+    """Say how a run ended before its time; None if it did not."""
     if not spawned_unix_ns:
         return "ended while users were still being spawned"
-    ran_s = ((stopping_unix_ns or time.time_ns()) - asked_unix_ns) / 1e9
+    ran_s = ((stopping_unix_ns or time.time_ns()) - started_unix_ns) / 1e9
     if options.run_time and options.headless and ran_s < options.run_time - 1.5:
         return f"stopped after {ran_s:.0f} s of {options.run_time:g} s"
     return None

@@ -4,6 +4,7 @@ One of the three private files that know Locust: it reads who is missing, and wr
 """
 
 import argparse
+import contextlib
 import csv
 import logging
 import time
@@ -109,10 +110,15 @@ class Run:
         """Write run.json as it is now."""
         self._write(lambda: self.directory.write_meta(self._meta()))
 
-    def abandon(self) -> None:
-        """Write no more, and wait for nobody."""
-        self.abandoned, self.ended_unix_ns = True, time.time_ns()
+    def abandon(self, why: str) -> None:
+        """Write no more but the account, if there is room for it, and wait for nobody."""
+        self.abandoned = self.closed = True
+        self.ended_unix_ns = time.time_ns()
+        self.stopping_unix_ns = self.stopping_unix_ns or self.ended_unix_ns
         gevent.killall(self._greenlets, block=False)
+        self.directory.give_room()
+        with contextlib.suppress(OSError):
+            self._write_account(self.ended_unix_ns, None, why)
 
     def _watch(self) -> None:
         written = 0
@@ -158,27 +164,35 @@ class Run:
         counted = self.target.finish()
         self.directory.append_intervals(self.merge.intervals(1 << 62))
         self.directory.write_timeline(self.merge.seconds())
+        ended_unix_ns = time.time_ns()  # the pages' and the directory's rates are of the same time
+        interrupted = _meta.interrupted(
+            self.options, self.started_unix_ns, self.spawned_unix_ns, self.stopping_unix_ns
+        )
+        lost = self._write_account(ended_unix_ns, _meta.server_counts(counted), interrupted)
+        self.directory.close()
+        self._close_locust_csv()
+        self.ended_unix_ns = ended_unix_ns
+        log.info("Results are in %s", self.directory.path)
+        return lost
+
+    def _write_account(
+        self, ended_unix_ns: int, server_counts: dict[str, Any] | None, interrupted: str | None
+    ) -> bool:
+        """Write run.json for good; returns whether a worker was lost."""
         lost = _meta.lost(self.expected, self.heard_of, self.missing, self.left, self.merge)
         lost += [
             {"worker": worker, "in_flight": 0, "detail": why} for worker, why in self.turned_away.items()
         ]
-        ended_unix_ns = time.time_ns()  # the pages' and the directory's rates are of the same time
         self.directory.write_meta(
             self._meta()
             | _meta.account(self.merge, max(1, len(self.expected)), lost)
             | {
                 "ended_unix_ns": ended_unix_ns,
                 "worker_clocks": self.crew.offsets() if self.crew else [],
-                "server_counts": _meta.server_counts(counted),
-                "interrupted": _meta.interrupted(
-                    self.options, self.asked_unix_ns, self.spawned_unix_ns, self.stopping_unix_ns
-                ),
+                "server_counts": server_counts,
+                "interrupted": interrupted,
             }
         )
-        self.directory.close()
-        self._close_locust_csv()
-        self.ended_unix_ns = ended_unix_ns
-        log.info("Results are in %s", self.directory.path)
         return bool(lost)
 
     def window(self) -> dict[str, Any]:

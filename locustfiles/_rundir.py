@@ -13,9 +13,15 @@ from analysis.histogram import Interval, write_interval, write_log_header
 from analysis.record import SLA_FILE, RequestRecord, write_records
 from locustfiles._merge import Second
 
+RESERVE = ".reserve"
+RESERVE_BYTES = 16384
+
 
 class RunDirectory:
-    """One run's files. Raises OSError where the disk says no; `close` may be called twice."""
+    """One run's files. Raises OSError where the disk says no; `close` may be called twice.
+
+    On a disk that is full some room was kept for the last word of run.json: what is missing is then a number.
+    """
 
     def __init__(self, path: Path, run: str, started_unix_s: float) -> None:
         """Create the directory; a name that already holds a run gets -2, -3 … so nothing is overwritten."""
@@ -26,6 +32,7 @@ class RunDirectory:
             number += 1
             self.path = path.with_name(f"{path.name}-{number}")
         self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / RESERVE).write_bytes(bytes(RESERVE_BYTES))
         self._started_unix_s = started_unix_s
         self._requests = (self.path / "requests.csv").open("w", encoding="utf-8", newline="")
         write_records(self._requests, run, (), header=True)
@@ -73,7 +80,12 @@ class RunDirectory:
             writer.writerows(seconds)
         draft.replace(self.path / "timeline.csv")
 
+    def give_room(self) -> None:
+        """Give back the room that was kept."""
+        (self.path / RESERVE).unlink(missing_ok=True)
+
     def close(self) -> None:
         """Close what is open."""
+        self.give_room()
         for file in (self._requests, *self._logs.values()):
             file.close()

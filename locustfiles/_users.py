@@ -345,6 +345,8 @@ def _init(environment: Any, **_: Any) -> None:
     _coordinator.init(environment)
     environment.events.test_start.add_listener(_start)  # after it: it names the run and finds the model
     environment.events.report_to_master.add_listener(_report)
+    if _member and environment.parsed_options.run_id:
+        _start(environment)  # it joined a run that was on, and was told so while it still connected
     gevent.get_hub().loop.update_now()  # the imports took a second, by which --run-time would end early
 
 

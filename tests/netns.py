@@ -1,6 +1,7 @@
 """Hosts of our own: network namespaces on a bridge, joined by veth, each with its own name and address.
 
-What runs in them meets a network: addresses that differ, links that can be cut, no loopback shortcut. Needs
+What runs in them meets a network: addresses that differ, links that can be cut, no loopback shortcut, and
+monotonic clocks that began at other times (where the kernel has time namespaces). Needs
 Linux, root and iproute2; `require` skips with the reason elsewhere, and fails where CI is set.
 
     with network("master", "worker") as hosts:
@@ -67,6 +68,14 @@ def missing() -> str:
     return ""
 
 
+@functools.cache
+def has_time_namespaces() -> bool:
+    """Say whether hosts have monotonic clocks of their own."""
+    return not subprocess.run(
+        ["unshare", "--time", "--monotonic", "1", "true"], check=False, capture_output=True
+    ).returncode
+
+
 def require() -> None:
     """Skip the calling test where hosts cannot be made, and say why; under CI fail instead."""
     if reason := missing():
@@ -85,7 +94,9 @@ class Host:
 
     def command(self, arguments: list[str]) -> list[str]:
         """Return the command line that runs another one here; its process is the program itself."""
-        inside = ["unshare", "--uts", "sh", "-c", HOSTNAME, self.name]
+        up_s = str(100_000 * int(self.address.rpartition(".")[2]))
+        clock = ["--time", "--monotonic", up_s] if has_time_namespaces() else []
+        inside = ["unshare", "--uts", *clock, "sh", "-c", HOSTNAME, self.name]
         return ["ip", "netns", "exec", self.namespace, *inside, *arguments]
 
     def start(self, arguments: list[str], **options: Any) -> subprocess.Popen[bytes]:

@@ -24,6 +24,7 @@ SANS_IO = (
     "_timer",
     "_reply",
     "_pacing",
+    "_clocks",
     "_workload",
     "_ledger",
     "_merge",

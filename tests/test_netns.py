@@ -67,6 +67,18 @@ def test_delay_is_one_or_is_said_to_be_none() -> None:
             assert "no netem" in str(error)  # noqa: PT017 - either outcome is right, neither is silent
 
 
+def test_monotonic_clocks_of_hosts_differ_and_the_wall_clock_is_one() -> None:
+    if not netns.has_time_namespaces():
+        pytest.skip("this kernel has no time namespaces: the hosts share their monotonic clock")
+    with network("one", "two") as hosts:
+        ask_clocks = [sys.executable, "-c", "import time; print(time.monotonic(), time.time())"]
+        (up_one, wall_one), (up_two, wall_two) = (
+            map(float, host.run(ask_clocks).stdout.split()) for host in hosts.values()
+        )
+    assert abs(up_two - up_one - 100_000) < 60
+    assert abs(wall_two - wall_one) < 60
+
+
 def left_behind(pid: int) -> list[str]:
     listed = netns.ip("netns", "list").split()
     return [name for name in (*listed, *os.listdir("/etc/netns")) if name.startswith(f"tsw{pid}-")]  # noqa: PTH208

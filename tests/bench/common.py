@@ -102,7 +102,10 @@ class Measured:
 
 
 def locust_worker(port: int, directory: Path, run_time_s: int, users: int, options: list[str]) -> Measured:
-    """Run a master (core 0) and one worker (core 1); returns what the worker alone has cost."""
+    """Run a master (core 0) and one worker (core 1); returns what the worker alone has cost.
+
+    All users begin at once, unless `options` say how many a second (-r).
+    """
     link = free_port()
     log = (directory.parent / f"{directory.name}.log").open("wb")
     base = [sys.executable, "-m", "locust", "--only-summary", "-f", *options[:1]]
@@ -110,7 +113,7 @@ def locust_worker(port: int, directory: Path, run_time_s: int, users: int, optio
     load_options = ["--headless", "-t", run_time_s, "-u", users, "-r", users]
     target = ["--host", f"http://127.0.0.1:{port}", "--run-dir", directory]
     master = subprocess.Popen(
-        pinned(SERVER_CORE, *base, *target, *options[1:], *load_options, *link_options),
+        pinned(SERVER_CORE, *base, *target, *load_options, *options[1:], *link_options),
         stdout=log,
         stderr=log,
         cwd=ROOT,

@@ -15,6 +15,7 @@ import pytest
 
 from analysis import rundir, sla, verdict
 from tests.end_to_end.locusts import (
+    ALL_THERE,
     Result,
     check_accounts,
     command,
@@ -68,7 +69,7 @@ def steady(path: Path, frozen: str) -> Broken:
         simulator(QUICK) as (url, sim),
         started(command("arrivals", url, *STEADY), path / "locust.log") as locust,
     ):
-        locust.wait_until_it_says("All users spawned")
+        locust.wait_until_it_says(ALL_THERE)
         time.sleep(2)
         pid = {"server": sim.process.pid, "generator": locust.process.pid}.get(frozen)
         times = freeze(pid, FROZEN_S) if pid else (0, 0)
@@ -94,7 +95,7 @@ def nothing_frozen(path: Path) -> Broken:
 def killed_worker(path: Path) -> Broken:
     arguments = ["-u", "12", "-r", "12", "-t", "7", "--run-dir", "run"]
     with simulator(ONE_SECOND) as (url, _), distributed(path, "arrivals", url, *arguments) as (master, crew):
-        master.wait_until_it_says("All users spawned")
+        master.wait_until_it_says(ALL_THERE)
         time.sleep(3.5)  # a stream's second, one until it is handed over, one until it is reported
         os.kill(crew[0].process.pid, signal.SIGKILL)
         code = master.wait()
@@ -104,7 +105,7 @@ def killed_worker(path: Path) -> Broken:
 def leaving_worker(path: Path) -> Broken:
     arguments = ["-u", "8", "-r", "8", "-t", "5", "--run-dir", "run"]
     with simulator(ONE_SECOND) as (url, _), distributed(path, "arrivals", url, *arguments) as (master, crew):
-        master.wait_until_it_says("All users spawned")
+        master.wait_until_it_says(ALL_THERE)
         time.sleep(1)
         crew[0].process.send_signal(signal.SIGTERM)
         code = master.wait()
@@ -118,7 +119,7 @@ def interrupted_process(path: Path) -> Broken:
         simulator(TWO_SECONDS) as (url, _),
         started(command("chat", url, *arguments), path / "locust.log") as locust,
     ):
-        locust.wait_until_it_says("All users spawned")
+        locust.wait_until_it_says(ALL_THERE)
         time.sleep(2.5)
         locust.process.send_signal(signal.SIGINT)
         code = locust.wait(30)
@@ -138,7 +139,7 @@ def late_worker(path: Path) -> Broken:
 def terminated_master(path: Path) -> Broken:
     arguments = ["-u", "8", "-r", "8", "-t", "60", "--run-dir", "run"]
     with simulator(TWO_SECONDS) as (url, _), distributed(path, "arrivals", url, *arguments) as (master, crew):
-        master.wait_until_it_says("All users spawned")
+        master.wait_until_it_says(ALL_THERE)
         time.sleep(2.5)
         master.process.send_signal(signal.SIGTERM)
         code = master.wait(30)
@@ -176,7 +177,7 @@ def dead_server(path: Path) -> Broken:
         simulator(ONE_SECOND) as (url, sim),
         started(command("chat", url, *arguments), path / "locust.log") as locust,
     ):
-        locust.wait_until_it_says("All users spawned")
+        locust.wait_until_it_says(ALL_THERE)
         time.sleep(2.5)
         died_ns = time.time_ns()
         sim.process.kill()
@@ -361,7 +362,7 @@ def test_key_is_sent_and_written_nowhere(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{server.port}"
         order = command("chat", url, "-u", "2", "-r", "2", "-t", "2", "--run-dir", "run")
         with started(order, tmp_path / "locust.log", OPENAI_API_KEY=key) as locust:
-            locust.wait_until_it_says("All users spawned")
+            locust.wait_until_it_says(ALL_THERE)
             process = psutil.Process(locust.process.pid)
             lines = [" ".join(p.cmdline()) for p in (process, *process.children(recursive=True))]
             assert locust.wait() == 0, locust.said

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from analysis.record import OUTCOMES, RequestRecord
 from tests.end_to_end.locusts import (
+    ALL_THERE,
     ROOT,
     Result,
     check_accounts,
@@ -289,7 +290,7 @@ def test_headless_run_is_answered_on_a_port_of_its_own(tmp_path: Path) -> None:
         order = command("chat", url, "-u", "2", "-t", "4", "--metrics-port", str(port))
         with started(order, tmp_path / "locust.log") as locust:
             locust.wait_until_it_says("Prometheus is answered at")
-            locust.wait_until_it_says("All users spawned")
+            locust.wait_until_it_says(ALL_THERE)
             until(lambda: value(samples(call(port, "/metrics").body.decode()), "chunks_total") > 0)
             assert locust.wait() == 0
 

@@ -19,7 +19,7 @@ UNITS = {"": 1.0, "m": 1e-3, "Mi": 2.0**20, "Gi": 2.0**30}
 
 
 def restricted(found: Documents) -> Iterator[str]:
-    """Pod security `restricted`, and what it does not ask for: no token, no service links, numbers for users."""
+    """Pod security `restricted`, and more than it asks: no token, no service links, users as numbers."""
     for namespace in of("Namespace", found):
         if namespace["metadata"]["labels"].get("pod-security.kubernetes.io/enforce") != "restricted":
             yield "Namespace: does not enforce restricted pods"

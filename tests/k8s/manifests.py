@@ -29,16 +29,11 @@ def tool(name: str) -> str:
 
 
 @cache
-def rendered(folder: Path) -> str:
-    """Return what `kubectl kustomize` makes of a folder."""
+def documents(folder: Path) -> Documents:
+    """Return what `kubectl kustomize` makes of a folder; whoever changes it copies it first."""
     done = subprocess.run([tool("kubectl"), "kustomize", folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def documents(folder: Path) -> Documents:
-    """Return it as objects, fresh ones for each caller."""
-    return list(yaml.safe_load_all(rendered(folder)))
+    return list(yaml.load_all(done.stdout, yaml.CSafeLoader))
 
 
 def overlay(name: str) -> Documents:

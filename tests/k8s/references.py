@@ -137,7 +137,7 @@ def images(found: Documents) -> Iterator[str]:
     for where, container, _ in all_containers(found):
         image, _, tag = container["image"].partition(":")
         if wanted.get(image) != tag:
-            yield f"{where}: found {container['image']}, expected {image}:{wanted.get(image, 'an image of ours')}"
+            yield f"{where}: found {container['image']}, expected {wanted}"
 
 
 def _only(pattern: str, text: str) -> str:

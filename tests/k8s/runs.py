@@ -122,7 +122,7 @@ def once(found: Documents) -> Iterator[str]:
         if spec.get("ttlSecondsAfterFinished", 0) < 3600:
             yield f"{name}: is gone before anybody can look"
         for reason in [{"exit_code": code} for code in range(1, 8)] + [{"disrupted": True}]:
-            if action(spec, **reason) != "FailJob":  # type: ignore[arg-type]
+            if action(spec, **reason) != "FailJob":
                 yield f"{name}: {reason}: {action(spec, **reason)}, expected FailJob"  # type: ignore[arg-type]
 
 

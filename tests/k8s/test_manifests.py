@@ -1,38 +1,13 @@
 """k8s/: what it renders to is valid, and its parts fit together."""
 
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import kubernetes_validate
 import pytest
 
-from tests.k8s import hardening, references, runs
-from tests.k8s.manifests import K8S, OVERLAYS, Documents, documents, overlay, rendered, tool
-
-VERSIONS = ("1.29", "1.34", "1.37")  # the oldest that README.md promises, one between, the newest
-
-Check = Callable[[Documents], Iterator[str]]
-CHECKS: dict[str, Check] = {
-    check.__name__: check
-    for check in (
-        references.kinds,
-        references.names,
-        references.selectors,
-        references.ports,
-        references.references,
-        references.addresses,
-        references.images,
-        hardening.restricted,
-        hardening.resources,
-        hardening.writable,
-        runs.parsed,
-        runs.worker_count,
-        runs.deadlines,
-        runs.once,
-        runs.arguments,
-    )
-}
+from tests.k8s import hardening, references
+from tests.k8s.checks import CHECKS, VERSIONS
+from tests.k8s.manifests import K8S, OVERLAYS, documents, overlay, tool
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -62,7 +37,8 @@ def test_the_pod_that_reads_results_is_valid_and_restricted() -> None:
 
 
 def test_yaml_is_tidy() -> None:
-    done = subprocess.run([tool("yamllint"), "--strict", K8S], capture_output=True, text=True, check=False)
+    command = [tool("yamllint"), "--strict", "."]
+    done = subprocess.run(command, cwd=K8S, capture_output=True, text=True, check=False)
     assert done.stdout == "", done.stdout
     assert done.returncode == 0
 

@@ -1,0 +1,105 @@
+"""The ci overlay, as it is rendered, on hosts of our own: it measures, and its Jobs end as its verdicts."""
+
+import json
+import signal
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+
+from tests import netns
+from tests.k8s import runs
+from tests.k8s.manifests import Documents, containers, of, one, overlay
+from tests.k8s.pods import Cluster, running
+from tokenswarm import sealing
+
+pytestmark = pytest.mark.slow
+MASTER, SERVER = "loadtest-master-0", "llm-server-0"
+
+
+@pytest.fixture(autouse=True)
+def hosts() -> None:
+    """Ask for what hosts need."""
+    netns.require()
+
+
+def changed(duration_s: int = 0, objective: str = "") -> Documents:
+    """Return the overlay with a shorter run, or another SLA; nothing else is changed."""
+    found = deepcopy(overlay("ci"))
+    data = one("ConfigMap", "experiment", found)["data"]
+    if duration_s:
+        data["experiment.yaml"] = data["experiment.yaml"].replace(
+            "duration_s: 10", f"duration_s: {duration_s}"
+        )
+    if objective:
+        data["sla.yaml"] = f"name: other\nobjectives: [{objective}]\n"
+    return found
+
+
+def results(cluster: Cluster) -> Path:
+    """Return the results that a master left; its pod's name is the run's."""
+    return cluster.folder / "claim-results" / MASTER
+
+
+def shown(cluster: Cluster) -> str:
+    return "\n".join(f"--- {name} {pod.code}\n{pod.log()[-3000:]}" for name, pod in cluster.pods.items())
+
+
+def test_what_is_rendered_measures(tmp_path: Path) -> None:
+    with running(overlay("ci"), tmp_path) as cluster:
+        assert cluster.passes(SERVER, "startupProbe"), shown(cluster)
+        assert cluster.passes(SERVER, "readinessProbe"), shown(cluster)
+        outcome = cluster.outcome(runs.master(cluster.found))
+        workers = cluster.outcome(runs.workers(cluster.found))
+        assert cluster.probe(SERVER, "livenessProbe")
+    out = results(cluster)
+    verdict = json.loads((out / "server" / "verdict.json").read_text(encoding="utf-8"))
+    assert cluster.pods[MASTER].code == verdict["exit_code"], shown(cluster)
+    assert outcome == ("Complete" if verdict["exit_code"] == 0 else "Failed: PodFailurePolicy")
+    assert verdict["status"] == "PASS", verdict
+    assert workers == "Complete", shown(cluster)
+    assert sealing.damage(out) == []
+    assert (out / sealing.DONE).read_text(encoding="utf-8") == "0\n"
+    meta = json.loads((out / "server" / "run.json").read_text(encoding="utf-8"))
+    assert len(meta["workers"]["seen"]) == 2
+    assert meta["accounting"]["records"] > 150
+    assert out.stat().st_uid == 10001
+    assert "PASS" in cluster.pods[MASTER].message.read_text(encoding="utf-8")
+
+
+def test_a_missed_sla_is_a_failed_job(tmp_path: Path) -> None:
+    with running(changed(5, "output_tokens_per_s >= 100000"), tmp_path) as cluster:
+        outcome = cluster.outcome(runs.master(cluster.found))
+    assert cluster.pods[MASTER].code == 3, shown(cluster)
+    assert outcome == "Failed: PodFailurePolicy"
+    assert sealing.damage(results(cluster)) == []
+
+
+def test_an_evicted_run_is_invalid_and_keeps_what_it_measured(tmp_path: Path) -> None:
+    with running(overlay("ci"), tmp_path) as cluster:
+        timeline = results(cluster) / "server" / "timeline.csv"
+        deadline = time.monotonic() + 90
+        while not (timeline.exists() and len(timeline.read_text().splitlines()) > 6):
+            assert time.monotonic() < deadline, shown(cluster)
+            time.sleep(0.2)
+        cluster.pods[MASTER].send(signal.SIGTERM)
+        outcome = cluster.outcome(runs.master(cluster.found))
+    assert cluster.pods[MASTER].code == 5, shown(cluster)
+    assert outcome == "Failed: PodFailurePolicy"
+    assert (results(cluster) / sealing.DONE).read_text(encoding="utf-8") == "5\n"
+    verdict = json.loads((results(cluster) / "server" / "verdict.json").read_text(encoding="utf-8"))
+    assert verdict["status"] == "INVALID"
+
+
+def test_without_a_server_the_job_says_that_it_could_not_start(tmp_path: Path) -> None:
+    found = deepcopy(overlay("ci"))
+    runs.server(found)["spec"]["replicas"] = 0
+    for job in of("Job", found):
+        for container in containers(job):
+            for entry in container.get("env", []):
+                entry.update({"value": "6"} if entry["name"] == "WAIT_S" else {})
+    with running(found, tmp_path) as cluster:
+        outcomes = [cluster.outcome(job) for job in of("Job", found)]
+    assert {pod.code for pod in cluster.pods.values()} == {6}, shown(cluster)
+    assert outcomes == ["Failed: PodFailurePolicy"] * 2
