@@ -1,4 +1,4 @@
-"""SIGTERM: the pod is evicted, the job is cancelled. What is left is a grace period, in our k8s/ 120 s.
+"""SIGTERM: the pod is evicted, the job is cancelled. What is left is a grace period: in our k8s/ 180 s.
 
 It interrupts whatever is done just then, as Ctrl-C does. What was begun ends in order; nothing new is begun.
 No other module of ours may be needed here: SIGTERM can come while they are imported.

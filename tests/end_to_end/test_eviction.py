@@ -15,7 +15,7 @@ from tests.end_to_end.orders import ROOT, Running, left, order, running
 from tests.sim_server import chat, post, running_sim
 from tokenswarm import sealing
 
-GRACE_S = 120  # terminationGracePeriodSeconds of k8s/
+GRACE_S = 120  # k8s/ gives more
 TIMES = '{"ttft_ms": 20, "itl_ms": 5}'
 
 EXPERIMENT = """
