@@ -118,3 +118,12 @@ def test_without_a_server_the_job_says_that_it_could_not_start(tmp_path: Path) -
         outcomes = [cluster.outcome(job) for job in of("Job", found)]
     assert {pod.code for pod in cluster.pods.values()} == {6}, shown(cluster)
     assert outcomes == ["Failed: PodFailurePolicy"] * 2
+
+
+def test_a_volume_that_the_user_may_not_write_is_found_here_alone(tmp_path: Path) -> None:
+    found = deepcopy(overlay("ci"))
+    del runs.pod(runs.master(found))["securityContext"]["fsGroup"]  # valid, and no check of text can know
+    with running(found, tmp_path) as cluster:
+        outcome = cluster.outcome(runs.master(found))
+    assert outcome == "Failed: PodFailurePolicy"
+    assert "Permission denied" in cluster.pods[MASTER].log()
