@@ -11,7 +11,7 @@ import pytest
 
 from tests import netns
 from tests.k8s import runs
-from tests.k8s.manifests import Documents, containers, of, one, overlay
+from tests.k8s.manifests import Documents, containers, of, one, overlay, pod
 from tests.k8s.pods import Cluster, running
 from tokenswarm import sealing
 
@@ -116,13 +116,13 @@ def test_without_a_server_the_job_says_that_it_could_not_start(tmp_path: Path) -
                 entry.update({"value": "6"} if entry["name"] == "WAIT_S" else {})
     with running(found, tmp_path) as cluster:
         outcomes = [cluster.outcome(job) for job in of("Job", found)]
-    assert {pod.code for pod in cluster.pods.values()} == {6}, shown(cluster)
+    assert {each.code for each in cluster.pods.values()} == {6}, shown(cluster)
     assert outcomes == ["Failed: PodFailurePolicy"] * 2
 
 
 def test_a_volume_that_the_user_may_not_write_is_found_here_alone(tmp_path: Path) -> None:
     found = deepcopy(overlay("ci"))
-    del runs.pod(runs.master(found))["securityContext"]["fsGroup"]  # valid, and no check of text can know
+    del pod(runs.master(found))["securityContext"]["fsGroup"]  # valid, and no check of text can know
     with running(found, tmp_path) as cluster:
         outcome = cluster.outcome(runs.master(found))
     assert outcome == "Failed: PodFailurePolicy"

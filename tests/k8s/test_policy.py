@@ -41,10 +41,12 @@ def checkov(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install it where nothing of ours is: it needs other versions of much that we have."""
     folder = tmp_path_factory.mktemp("checkov") / "venv"
     uv = shutil.which("uv", path=str(TOOLS)) or shutil.which("uv")
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "-q", CHECKOV]
-    install = [uv, "pip", "install", "-q", "--python", folder / "bin" / "python", CHECKOV] if uv else pip
+    python = str(folder / "bin" / "python")
+    install = (
+        [uv, "pip", "install", "-q", "--python", python] if uv else [python, "-m", "pip", "install", "-q"]
+    )
     subprocess.run([sys.executable, "-m", "venv", *(["--without-pip"] if uv else []), folder], check=True)
-    subprocess.run(install, check=True)
+    subprocess.run([*install, CHECKOV], check=True)
     return folder / "bin" / "checkov"
 
 
