@@ -83,7 +83,7 @@ def test_what_is_rendered_measures(tmp_path: Path) -> None:
 
 
 def test_a_missed_sla_is_a_failed_job(tmp_path: Path) -> None:
-    with running(changed(5, "output_tokens_per_s >= 100000"), tmp_path) as cluster:
+    with running(changed(5, "e2e p50 < 100 ms"), tmp_path) as cluster:
         outcome = cluster.outcome(runs.master(cluster.found))
     assert is_("FAIL", verdict(cluster)), shown(cluster)
     assert cluster.pods[MASTER].code == verdict(cluster)["exit_code"] != 0

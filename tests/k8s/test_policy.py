@@ -53,13 +53,13 @@ def checkov(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_checkov_finds_what_we_decline_and_nothing_else(checkov: Path, tmp_path: Path) -> None:
-    for name in OVERLAYS:
+    for name in ("baseline", "ci"):  # awq is baseline with another model
         done = subprocess.run([tool("kubectl"), "kustomize", K8S / "overlays" / name], capture_output=True)  # noqa: PLW1510
         (tmp_path / f"{name}.yaml").write_bytes(done.stdout)
     options = ["--framework", "kubernetes", "--skip-download", "--output", "json", "--soft-fail"]
     done = subprocess.run([checkov, "-d", tmp_path, *options], capture_output=True, check=True)
     report = json.loads(done.stdout)
-    assert report["summary"]["passed"] > 500
+    assert report["summary"]["passed"] > 300
     failed = {check["check_id"] for check in report["results"]["failed_checks"]}
     text = (K8S / ".checkov.yaml").read_text(encoding="utf-8")
     assert failed == set(yaml.safe_load(text)["skip-check"])
