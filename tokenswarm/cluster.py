@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from tokenswarm import EXIT_INVALID, EXIT_NOT_STARTED, EXIT_USAGE, TokenswarmError, kubectl, sealing
-from tokenswarm.rendering import K8S, Names
+from tokenswarm.rendering import Names, reader
 
 MASTERS = "app.kubernetes.io/component=master"
 CONTAINER = "tokenswarm"
@@ -115,7 +115,7 @@ def fetch(run: Names, out: Path | None) -> tuple[Path, int]:
         "delete", *where, "pod", READER, "--ignore-not-found", "--grace-period=1"
     )  # one that has slept its time
     try:
-        kubectl.run("apply", *where, "-k", str(K8S / "reader"))
+        kubectl.run("apply", *where, "-f", "-", stdin=reader(run.image))
         kubectl.run("wait", *where, f"pod/{READER}", "--for=condition=Ready", "--timeout=300s")
         name = _one_of(kubectl.run("exec", *where, READER, "--", "ls", RESULTS).split(), run.master)
         target = out or Path("out") / name

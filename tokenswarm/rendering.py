@@ -31,6 +31,7 @@ class Names(NamedTuple):
     namespace: str
     master: str  # a Job, as the next
     workers: str
+    image: str  # of the master: where the overlay has ours from
 
 
 def meant(overlay: str, run_id: str = "") -> Names:
@@ -56,11 +57,19 @@ def _names(text: str, overlay: str, run_id: str) -> Names:
         masters = {MASTER, f"{MASTER}-{run_id}"}
         (job,) = [one for one in documents if one["kind"] == "Job" and one["metadata"]["name"] in masters]
         namespace = str(job["metadata"]["namespace"])
-    except (yaml.YAMLError, ValueError, KeyError, TypeError):
+        image = str(job["spec"]["template"]["spec"]["containers"][0]["image"])
+    except (yaml.YAMLError, ValueError, KeyError, IndexError, TypeError):
         text = f"OVERLAY: {overlay}: found no Job {MASTER} in a namespace, expected one"
         raise TokenswarmError(text, EXIT_USAGE) from None
     suffix = f"-{_checked(run_id)}" if run_id else ""
-    return Names(namespace, MASTER + suffix, WORKERS + suffix)
+    return Names(namespace, MASTER + suffix, WORKERS + suffix, image)
+
+
+def reader(image: str) -> str:
+    """Return the manifest of the pod that reads results, with the overlay's own image."""
+    pod = yaml.safe_load(kubectl.run("kustomize", str(K8S / "reader")))
+    pod["spec"]["containers"][0]["image"] = image
+    return str(yaml.safe_dump(pod, sort_keys=False))
 
 
 def _checked(run_id: str) -> str:

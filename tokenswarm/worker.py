@@ -14,6 +14,7 @@ from tokenswarm.door import Address, look
 from tokenswarm.processes import child
 
 LOOK_S = 0.25  # between two masters the port is without one for a second at least: Locust has to start
+SAME_S = 60.0  # a master that ends waits 40 s for other workers' streams; one that is still there is another
 
 Say = Callable[[str], None]
 
@@ -34,8 +35,7 @@ def work(at: Address, wait_s: float, linger_s: float, say: Say) -> int:
             code = _serve_one(at)
             say(f"run {runs} ended" + (f": Locust's exit code is {code}" if code else ""))
             worst = max(worst, code if code >= 0 else EXIT_INTERNAL)  # a signal ended it
-            while look(at) == "master":  # the same one, which is ending: it must not count us in again
-                time.sleep(LOOK_S)
+            _leave(at)
         if found != "nobody":
             alone_since = time.monotonic()
         time.sleep(LOOK_S)
@@ -43,6 +43,13 @@ def work(at: Address, wait_s: float, linger_s: float, say: Say) -> int:
         raise TokenswarmError(f"no master came to {at} within {wait_s:g} s", EXIT_NOT_STARTED)
     say(f"no master at {at} for {linger_s:g} s after {runs} run{'s' if runs > 1 else ''}: done")
     return worst
+
+
+def _leave(at: Address) -> None:
+    """Wait until the master that was served is gone: it must not take us for one that joins its run late."""
+    until = time.monotonic() + SAME_S
+    while look(at) == "master" and time.monotonic() < until:
+        time.sleep(LOOK_S)
 
 
 def _serve_one(at: Address) -> int:

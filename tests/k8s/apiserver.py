@@ -48,7 +48,7 @@ class Store:
     def __init__(self, volume: Path) -> None:
         self.volume = volume
         self.objects: dict[str, Object] = {}
-        self.asked: list[tuple[str, str]] = []
+        self.created: list[Object] = []
         self.changed = threading.Condition()
         self.version = 0
 
@@ -105,7 +105,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def _read(self) -> tuple[str, dict[str, str]]:
         url = urlsplit(self.path)
-        self.store.asked.append((self.command, url.path))
         return url.path, {name: values[-1] for name, values in parse_qs(url.query).items()}
 
     def _answer(self, body: Object | bytes, status: int = 200) -> None:
@@ -142,7 +141,8 @@ class Handler(BaseHTTPRequestHandler):
         elif path.rpartition("/")[2] not in LISTS:
             self._missing(path)
         elif query.get("watch"):
-            self._watch(path, query)
+            with suppress(OSError):  # kubectl has seen enough
+                self._watch(path, query)
         else:
             items = self.store.under(path, query)
             kind, version = LISTS[path.rpartition("/")[2]]
@@ -157,14 +157,29 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         seen = int(query.get("resourceVersion") or 0)
         with self.store.changed:
+            self._events(self._since(path, query, seen))
+            if query.get("sendInitialEvents"):  # newer kubectls list by watching, and wait for this
+                self._events([("BOOKMARK", self._bookmark(path))])
             while True:
-                for one in self.store.under(path, query):
-                    if int(one["metadata"]["resourceVersion"]) > seen:
-                        self.wfile.write(json.dumps({"type": "MODIFIED", "object": one}).encode() + b"\n")
-                        self.wfile.flush()
                 seen = self.store.version
                 if not self.store.changed.wait(WATCH_S):
                     return
+                self._events(self._since(path, query, seen))
+
+    def _since(self, path: str, query: dict[str, str], seen: int) -> list[tuple[str, Object]]:
+        found = self.store.under(path, query)
+        return [("MODIFIED", one) for one in found if int(one["metadata"]["resourceVersion"]) > seen]
+
+    def _bookmark(self, path: str) -> Object:
+        kind, version = LISTS[path.rpartition("/")[2]]
+        end = {"annotations": {"k8s.io/initial-events-end": "true"}}
+        metadata = {"resourceVersion": str(self.store.version)} | end
+        return {"kind": kind, "apiVersion": version, "metadata": metadata}
+
+    def _events(self, found: list[tuple[str, Object]]) -> None:
+        for kind, one in found:
+            self.wfile.write(json.dumps({"type": kind, "object": one}).encode() + b"\n")
+        self.wfile.flush()
 
     def do_POST(self) -> None:
         path, _ = self._read()
@@ -174,6 +189,7 @@ class Handler(BaseHTTPRequestHandler):
             one["spec"]["selector"] = {
                 "matchLabels": {"batch.kubernetes.io/job-name": one["metadata"]["name"]}
             }
+        self.store.created.append(one)
         self._answer(self.store.put(where, one), 201)
 
     def do_DELETE(self) -> None:

@@ -272,6 +272,20 @@ def test_fetch_copies_and_checks(cluster: tuple[Store, Ask], tmp_path: Path) -> 
     assert "with files in it" in again.mistake()
 
 
+def test_the_reader_comes_from_where_the_overlay_has_its_image(
+    cluster: tuple[Store, Ask], tmp_path: Path
+) -> None:
+    store, ask = cluster
+    results(store, f"{MASTER}-x7k2p")
+    (tmp_path / "mine").mkdir()
+    made = {"resources": [os.path.relpath(ROOT / "k8s" / "overlays" / "ci", tmp_path.resolve() / "mine")]}
+    made |= {"images": [{"name": "tokenswarm", "newName": "registry.example/tokenswarm", "newTag": "7"}]}
+    (tmp_path / "mine" / "kustomization.yaml").write_text(yaml.safe_dump(made))
+    assert ask("fetch", "mine", "a1").code == 0
+    (pod,) = [one for one in store.created if one["kind"] == "Pod"]
+    assert pod["spec"]["containers"][0]["image"] == "registry.example/tokenswarm:7"
+
+
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
