@@ -151,11 +151,16 @@ class Run:
             waiting = [
                 client
                 for client in self.expected
-                if client not in self.missing and not self.merge.workers[self.heard_of.get(client, "")].final
+                if not self._is_gone(client) and not self.merge.workers[self.heard_of.get(client, "")].final
             ]
             if not waiting:
                 return
             gevent.sleep(0.05)
+
+    def _is_gone(self, client_id: str) -> bool:
+        """Say whether a worker fell silent and is not back."""
+        client = self.environment.runner.clients.get(client_id)
+        return client_id in self.missing and (client is None or client.state == STATE_MISSING)
 
     def finish(self) -> bool:
         """Write everything that is left; returns whether a worker was lost."""

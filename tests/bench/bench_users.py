@@ -4,7 +4,8 @@
 
 Closed loop: each user asks, reads ten tokens in about a second, and thinks for a minute, so some 330 requests
 a second are asked and as many are in flight. Users share connections; how many streams can be open at once
-is what `ulimit -n` says. Not a goal: the machine may be busy with others.
+is what `ulimit -n` says. On a machine that others use, lateness is theirs as well: the last line says for how
+long the worker was ready to run and was not.
 """
 
 import csv
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -27,22 +29,26 @@ def main(users: int, think_s: int) -> None:
     options = [str(ROOT / "locustfiles" / "chat.py"), "--endpoint", "completions", "--prompt-words", "40"]
     options += ["--max-tokens", str(TOKENS), "--think-time", str(think_s), "-r", str(SPAWN_RATE)]
     memory: list[int] = []
-    threading.Thread(target=watch, args=(memory,), daemon=True).start()
+    waited_s: list[float] = []
+    threading.Thread(target=watch, args=(memory, waited_s), daemon=True).start()
     seconds = users // SPAWN_RATE + STEADY_S
     with tempfile.TemporaryDirectory() as name:
         truthd, _ = build(Path(name))
         with truth(truthd, SLOW) as (port, account):
             run = locust_worker(port, Path(name) / "run", seconds, users, options)
-        start_s = run.meta["window"]["start_unix_ns"] / 1e9
+        start_s, end_s = (run.meta["window"][edge] / 1e9 for edge in ("start_unix_ns", "end_unix_ns"))
         with (run.directory / "timeline.csv").open(newline="") as file:
-            steady = [row for row in csv.DictReader(file) if int(row["unix_s"]) > start_s]
+            steady = [row for row in csv.DictReader(file) if start_s < int(row["unix_s"]) < end_s]
         with (run.directory / "requests.csv").open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["due_unix_ns"]) / 1e9 > start_s]
+            rows = [row for row in csv.DictReader(file) if start_s < int(row["due_unix_ns"]) / 1e9 < end_s]
+    for detail, count in Counter(row["detail"] for row in rows if row["detail"]).most_common(3):
+        print(f"{count} failed: {detail}")
     show(users, memory, steady, rows)
     counts, instrument = run.meta["accounting"], run.meta["instrument"]
     print(
         f"started {counts['started']:,}, recorded {counts['records']:,}, served {account['requests']:,}; "
-        f"read lag p99 {instrument['lag_p99_ns'] / 1e6:.2f} ms, coalesced {instrument['coalesced_share']:.2%}"
+        f"read lag p99 {instrument['lag_p99_ns'] / 1e6:.2f} ms, coalesced "
+        f"{instrument['coalesced_share']:.2%}; waited {waited_s[-1]:.0f} s of {seconds} for a processor"
     )
 
 
@@ -55,19 +61,21 @@ def show(users: int, memory: list[int], steady: list[dict[str, str]], rows: list
         f"(at most {max(cpu):.0%}), resident memory {max(memory) / 1e6:.0f} MB "
         f"({(max(memory) - min(memory)) / users / 1e3:.1f} kB a user); sent to first token p50 "
         f"{p50_ms:.1f} ms, p99 {p99_ms:.1f} ms (truth 100); "
-        f"all ok: {all(row['outcome'] == 'ok' for row in rows)}"
+        f"outcomes {dict(Counter(row['outcome'] for row in rows))}"
     )
 
 
-def watch(memory: list[int]) -> None:
-    """Note the worker's resident memory once a second, from when its program is loaded."""
+def watch(memory: list[int], waited_s: list[float]) -> None:
+    """Note the worker's resident memory once a second, and how long it has waited for a processor."""
     while True:
         time.sleep(1)
         for child in psutil.Process().children():
             try:
                 if "--worker" in child.cmdline() and time.time() - child.create_time() > 3:
                     memory.append(child.memory_info().rss or memory[-1])
-            except (psutil.Error, IndexError):
+                    schedule = Path(f"/proc/{child.pid}/schedstat").read_text()
+                    waited_s.append(int(schedule.split()[1]) / 1e9)
+            except (psutil.Error, IndexError, OSError):
                 continue
 
 

@@ -121,9 +121,10 @@ def once(found: Documents) -> Iterator[str]:
             yield f"{name}: would be run again"
         if spec.get("ttlSecondsAfterFinished", 0) < 3600:
             yield f"{name}: is gone before anybody can look"
-        for reason in [{"exit_code": code} for code in range(1, 8)] + [{"disrupted": True}]:
-            if action(spec, **reason) != "FailJob":
-                yield f"{name}: {reason}: {action(spec, **reason)}, expected FailJob"  # type: ignore[arg-type]
+        ends = {f"exit code {code}": action(spec, code) for code in range(1, 8)}
+        for end, found_action in (ends | {"an eviction": action(spec, disrupted=True)}).items():
+            if found_action != "FailJob":
+                yield f"{name}: {end}: {found_action}, expected FailJob"
 
 
 def action(spec: Any, exit_code: int = 0, *, disrupted: bool = False) -> str:

@@ -41,23 +41,25 @@ def checkov(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install it where nothing of ours is: it needs other versions of much that we have."""
     folder = tmp_path_factory.mktemp("checkov") / "venv"
     uv = shutil.which("uv", path=str(TOOLS)) or shutil.which("uv")
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "-q", CHECKOV]
-    install = [uv, "pip", "install", "-q", "--python", folder / "bin" / "python", CHECKOV] if uv else pip
+    python = str(folder / "bin" / "python")
+    install = (
+        [uv, "pip", "install", "-q", "--python", python] if uv else [python, "-m", "pip", "install", "-q"]
+    )
     subprocess.run([sys.executable, "-m", "venv", *(["--without-pip"] if uv else []), folder], check=True)
-    subprocess.run(install, check=True)
+    subprocess.run([*install, CHECKOV], check=True)
     return folder / "bin" / "checkov"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_checkov_finds_what_we_decline_and_nothing_else(checkov: Path, tmp_path: Path) -> None:
-    for name in OVERLAYS:
+    for name in ("baseline", "ci"):  # awq is baseline with another model
         done = subprocess.run([tool("kubectl"), "kustomize", K8S / "overlays" / name], capture_output=True)  # noqa: PLW1510
         (tmp_path / f"{name}.yaml").write_bytes(done.stdout)
     options = ["--framework", "kubernetes", "--skip-download", "--output", "json", "--soft-fail"]
     done = subprocess.run([checkov, "-d", tmp_path, *options], capture_output=True, check=True)
     report = json.loads(done.stdout)
-    assert report["summary"]["passed"] > 500
+    assert report["summary"]["passed"] > 300
     failed = {check["check_id"] for check in report["results"]["failed_checks"]}
     text = (K8S / ".checkov.yaml").read_text(encoding="utf-8")
     assert failed == set(yaml.safe_load(text)["skip-check"])

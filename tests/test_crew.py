@@ -1,0 +1,158 @@
+"""The crew: who belongs to it, who is turned away, and that nobody waits where a message must be received."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+
+from locustfiles import _crew
+from locustfiles._crew import Ask, Crew, CrewError
+from locustfiles._member import CLOCK, HERE, REACH, REACHED, code
+
+ASK = Ask("http://server", verify=True, model="m")
+
+
+class Message:
+    def __init__(self, kind: str, data: Any, node_id: str) -> None:
+        self.type, self.data, self.node_id = kind, data, node_id
+
+
+class Runner:
+    """A master with workers that answer as `workers` say: Locust's side, as far as the crew meets it."""
+
+    def __init__(self) -> None:
+        self.clients: dict[str, Any] = {}
+        self.listeners: dict[str, Callable[..., None]] = {}
+        self.handled: list[str] = []
+        self.starts: list[object] = []
+        self.errors: dict[str, str | None] = {}  # of reaching the server; None: says nothing
+        self.asked: dict[str, dict[str, Any]] = {}
+
+    def register_message(self, kind: str, listener: Callable[..., None]) -> None:
+        self.listeners[kind] = listener
+
+    def get_worker_index(self, client: str) -> int:
+        return list(self.clients).index(client)
+
+    def send_message(self, kind: str, data: dict[str, Any], client: str) -> None:
+        if kind == CLOCK:
+            told = data["sent_ns"] + 5_000_000_000
+            answer = data | {"heard_ns": told, "answered_ns": told}
+            gevent.spawn(self.listeners[CLOCK], msg=Message(CLOCK, answer, client))
+        elif kind == REACH:
+            self.asked[client] = data
+            if (error := self.errors.get(client, "")) is not None:
+                answer = {"number": data["number"], "error": error}
+                gevent.spawn(self.listeners[REACHED], msg=Message(REACHED, answer, client))
+
+    def start(self, *_: object) -> None:
+        self.starts.append(gevent.getcurrent())
+
+    def handle_message(self, _client: str, msg: Message) -> None:
+        self.handled.append(msg.type)
+        if msg.type == "client_ready":
+            self.start(1, 1)
+
+    def joins(self, client: str, said: dict[str, Any] | None) -> None:
+        self.clients[client] = object()
+        if said:
+            self.listeners[HERE](msg=Message(HERE, said, client))
+
+
+class Environment:
+    def __init__(self) -> None:
+        self.runner = Runner()
+
+
+@pytest.fixture
+def turned_away() -> list[tuple[str, str, int]]:
+    return []
+
+
+@pytest.fixture
+def crew(turned_away: list[tuple[str, str, int]], monkeypatch: pytest.MonkeyPatch) -> tuple[Crew, Runner]:
+    monkeypatch.setattr(_crew, "HELLO_S", 0.2)
+    monkeypatch.setattr(_crew, "READY_S", 0.2)
+    environment = Environment()
+    made = Crew(environment, lambda *what: turned_away.append(what))
+    return made, environment.runner
+
+
+def ours() -> dict[str, Any]:
+    return {"version": "1", "code": code(), "cost": [1.0, 2.0]}
+
+
+def test_workers_of_one_code_that_reach_the_server_may_begin(crew: tuple[Crew, Runner]) -> None:
+    made, runner = crew
+    for client in ("a_1", "b_2"):
+        runner.joins(client, ours())
+    made.meet(["a_1", "b_2"])
+    made.make_ready(["a_1", "b_2"], ASK)
+    assert [runner.asked[client]["place"] for client in ("a_1", "b_2")] == [0, 1]
+    assert {asked["of"] for asked in runner.asked.values()} == {2}
+    assert [clock["worker"] for clock in made.offsets()] == ["a-0", "b-1"]
+    for clock in made.offsets():
+        assert abs(int(clock["offset_ns"]) - 5_000_000_000) < 100_000_000
+    assert len(made.costs(["a_1", "b_2"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            {"version": "0.9", "code": "other", "cost": [1, 2]},
+            "worker b-1: found Tokenswarm 0.9 (code other)",
+        ),
+        (None, "worker b-1: says nothing of its code"),
+    ],
+)
+def test_one_of_other_code_or_of_none_stops_all(
+    crew: tuple[Crew, Runner], said: dict[str, Any] | None, expected: str
+) -> None:
+    made, runner = crew
+    runner.joins("a_1", ours())
+    runner.joins("b_2", said)
+    with pytest.raises(CrewError) as error:
+        made.meet(["a_1", "b_2"])
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_those_that_do_not_reach_the_server_are_named_and_the_rest_counted(crew: tuple[Crew, Runner]) -> None:
+    made, runner = crew
+    clients = [f"host{number}_x" for number in range(6)]
+    for client in clients:
+        runner.joins(client, ours())
+        runner.errors[client] = "no route"
+    runner.errors[clients[0]] = ""
+    runner.errors[clients[1]] = None
+    made.meet(clients)
+    with pytest.raises(CrewError) as error:
+        made.make_ready(clients, ASK)
+    assert str(error.value) == (
+        "worker host1-1: is not ready after 0.2 s; worker host2-2: no route; worker host3-3: no route; "
+        "and 2 more"
+    )
+
+
+def test_reports_of_strangers_go_nowhere_and_are_counted(
+    crew: tuple[Crew, Runner], turned_away: list[tuple[str, str, int]]
+) -> None:
+    _, runner = crew
+    runner.joins("a_1", ours())
+    report = Message("stats", {"tokenswarm": [{}, {}]}, "")
+    runner.handle_message("a_1", report)
+    runner.handle_message("orphan_9", report)
+    runner.handle_message("orphan_9", Message("stats", {}, ""))
+    assert runner.handled == ["stats"]
+    assert turned_away == [("orphan_9", "a worker of another master", 2)]
+
+
+def test_start_in_the_receive_loop_does_not_hold_it_up(crew: tuple[Crew, Runner]) -> None:
+    _, runner = crew
+    runner.handle_message("a_1", Message("client_ready", None, "a_1"))
+    assert runner.starts == []
+    gevent.sleep(0.01)
+    assert len(runner.starts) == 1
+    assert runner.starts[0] is not gevent.getcurrent()
