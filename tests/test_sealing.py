@@ -31,7 +31,12 @@ def test_sha256sum_reads_it_and_finds_nothing_wrong(out: Path) -> None:
 def test_done_is_written_last(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     write = sealing._write
-    monkeypatch.setattr(sealing, "_write", lambda path, text: (written.append(path.name), write(path, text)))
+
+    def note(path: Path, text: str) -> None:
+        written.append(path.name)
+        write(path, text)
+
+    monkeypatch.setattr(sealing, "_write", note)
     sealing.seal(out, 0)
     assert written == ["SHA256SUMS", "DONE"]
 

@@ -278,7 +278,9 @@ def test_the_reader_comes_from_where_the_overlay_has_its_image(
     store, ask = cluster
     results(store, f"{MASTER}-x7k2p")
     (tmp_path / "mine").mkdir()
-    made = {"resources": [os.path.relpath(ROOT / "k8s" / "overlays" / "ci", tmp_path.resolve() / "mine")]}
+    made: dict[str, object] = {
+        "resources": [os.path.relpath(ROOT / "k8s" / "overlays" / "ci", tmp_path.resolve() / "mine")]
+    }
     made |= {"images": [{"name": "tokenswarm", "newName": "registry.example/tokenswarm", "newTag": "7"}]}
     (tmp_path / "mine" / "kustomization.yaml").write_text(yaml.safe_dump(made))
     assert ask("fetch", "mine", "a1").code == 0
