@@ -1,22 +1,32 @@
 """The command line: arguments only. What is done is in experiment, judging, calibrate, probe."""
 
 import json
-import signal
 import sys
 import traceback
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tokenswarm import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError
+from tokenswarm import (
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_STARTED,
+    EXIT_USAGE,
+    ROOT,
+    TokenswarmError,
+    evicted,
+)
 from tokenswarm.cli_capacity import capacity
 from tokenswarm.cli_comparing import compare
+from tokenswarm.cli_concluding import conclude, machine_option, markdown_option, stdout_is_taken
 from tokenswarm.cli_history import history
 from tokenswarm.cli_importing import bring
+from tokenswarm.cli_k8s import k8s
 from tokenswarm.cli_plan import plan
+from tokenswarm.cli_running import demo, run
 from tokenswarm.cli_serving import install, offline, quality, quantize, serve
+from tokenswarm.cli_worker import worker
 
 EXIT_HELP = """
 \b
@@ -24,17 +34,6 @@ Exit codes: 0 PASS · 1 internal error · 2 wrong usage · 3 FAIL or OVERSATURAT
             4 INCONCLUSIVE · 5 INVALID · 6 could not start
 """
 
-machine_option = click.option("--json", "machine", is_flag=True, help="Print the verdict as JSON on stdout.")
-out_option = click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Directory for the results (default: out/<time>).",
-)
-markdown_option = click.option(
-    "--markdown",
-    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-    help="Write a summary for a pull request into this file; - is stdout (the table then goes to stderr).",
-)
 run_argument = click.argument("run_dir", type=click.Path(path_type=Path))
 sla_option = click.option(
     "--sla", type=click.Path(path_type=Path), help="SLA file (YAML); default: the run's own, else sub-100ms."
@@ -62,90 +61,12 @@ def cli() -> None:
     tokenswarm serve PROFILE         start a server: baseline, awq, int8, transformers, sim …
     tokenswarm quality URL URL       what quantization cost: same tokens, two servers
     tokenswarm offline PROFILE       throughput without a server: one batch
+    tokenswarm worker HOST:PORT      send for an experiment that another host measures
+    tokenswarm k8s apply OVERLAY     the same in a Kubernetes cluster
 
     Locust works without this front door, too:
     locust -f locustfiles/chat.py --host http://127.0.0.1:8000 --headless -u 20 -t 60
     """
-
-
-@cli.command()
-@out_option
-@machine_option
-def demo(out: Path | None, *, machine: bool) -> None:
-    """Run the main job on the built-in simulator: baseline and awq, two workers, about 75 s.
-
-    Everything is real except the servers: processes, sockets, Locust, statistics, report. The results say
-    SIMULATED.
-    """
-    _experiment(ROOT / "tokenswarm" / "demo.yaml", out, machine=machine)
-
-
-@cli.command()
-@click.argument("experiment", type=click.Path(path_type=Path))
-@out_option
-@click.option(
-    "--resume",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Go on with the experiment in this directory: what is whole there is kept.",
-)
-@click.option(
-    "--budget-minutes",
-    type=click.FloatRange(0, min_open=True),
-    help="Cut the runs so that all fit into this time; what that cannot decide is INCONCLUSIVE, never PASS.",
-)
-@markdown_option
-@machine_option
-def run(experiment: Path, out: Path | None, **asked: Any) -> None:
-    """Measure the servers of an EXPERIMENT file under the same load, judge them, write report.pdf.
-
-    The smallest file, everything else has a default:
-
-    \b
-        servers:
-          - {name: mine, url: "http://127.0.0.1:8000"}
-        load: {loop: open, rate: 20, duration_s: 60}
-        sla: {name: sub-100ms, objectives: ["ttft p95 < 100 ms", "error_rate < 0.1 %"]}
-
-    tokenswarm/demo.yaml is a longer one; tokenswarm/experiment.py lists every key. An API key comes from the
-    environment: TOKENSWARM_API_KEY, OPENAI_API_KEY or VLLM_API_KEY (which a vLLM that we start inherits).
-
-    With `search: {from: 1, to: 200}` in it, it looks for the highest load that each server bears within
-    the SLA.
-    """
-    _experiment(experiment, out, **asked)
-
-
-def _experiment(  # noqa: PLR0913 - the options of `run`
-    path: Path,
-    out: Path | None,
-    resume: Path | None = None,
-    *,
-    machine: bool,
-    budget_minutes: float | None = None,
-    markdown: Path | None = None,
-) -> None:
-    from tokenswarm import budget, experiment, judging, running, tables  # noqa: PLC0415 - --help must not wait
-
-    if out and resume:
-        raise TokenswarmError("found --out and --resume, expected one of them", EXIT_USAGE)
-    console = tables.console(machine=_stdout_is_taken(markdown, machine=machine))
-    plan = experiment.read(path)
-    if budget_minutes is not None and (said := budget.cut(plan, budget_minutes)):
-        console.print(said)
-    sla = judging.experiment_sla(plan, path)
-    out = resume or out or Path("out") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    if not resume:
-        _refuse_to_overwrite(out, [run.name for run in experiment.schedule(plan)])
-    order = running.Order(plan, path, sla, out)
-    found = running.run(order, console, resume=bool(resume))
-    _conclude(found, out, machine=machine, markdown=markdown, goes_on_with=order.goes_on_with())
-
-
-def _refuse_to_overwrite(out: Path, names: list[str]) -> None:
-    for name in names or [file.parent.name for file in out.glob("*/run.json")]:  # a search plans no names
-        if (out / name / "run.json").exists():
-            text = f"--out: {out / name} already holds a run, expected a new directory (or --resume {out})"
-            raise TokenswarmError(text, EXIT_USAGE)
 
 
 @cli.command()
@@ -175,11 +96,11 @@ def verdict(run_dir: Path, sla: Path | None, *, early: bool, markdown: Path | No
     """
     from tokenswarm import importing, rejudging, tables  # noqa: PLC0415 - as above
 
-    taken = _stdout_is_taken(markdown, machine=machine)
+    taken = stdout_is_taken(markdown, machine=machine)
     found = importing.percentiles(run_dir, sla) or rejudging.again(run_dir, sla, report=False)
     if early:
         tables.early_stopping(found, tables.console(machine=taken))
-    _conclude(found, run_dir, machine=machine, markdown=markdown)
+    conclude(found, run_dir, machine=machine, markdown=markdown)
 
 
 @cli.command()
@@ -260,34 +181,8 @@ def probe(url: str, *, machine: bool, insecure: bool, **asked: Any) -> None:
         sys.exit(EXIT_NOT_STARTED)
 
 
-def _stdout_is_taken(markdown: Path | None, *, machine: bool) -> bool:
-    """Say whether stdout is for something else than people; refuse two things at once."""
-    summary = markdown == Path("-")
-    if summary and machine:
-        raise click.UsageError("--markdown -: found --json, too, expected one of them on stdout")
-    return summary or machine
-
-
-def _conclude(
-    found: Any, where: Path, *, machine: bool, markdown: Path | None = None, goes_on_with: str = ""
-) -> None:
-    from tokenswarm import searching, tables, tables_search  # noqa: PLC0415 - as above
-
-    if markdown:
-        with click.open_file(str(markdown), "w", encoding="utf-8") as file:
-            file.write(found.to_markdown())
-    if machine:
-        click.echo(json.dumps(found.to_json(), indent=2, allow_nan=False))
-    else:
-        console = tables.console(machine=_stdout_is_taken(markdown, machine=machine))
-        show = tables_search.conclusion if isinstance(found, searching.Found) else tables.conclusion
-        show(found, console)
-        console.print(f"Results: {where}", soft_wrap=True)
-    if goes_on_with:
-        tables.console(machine=machine).print(f"Go on with: {goes_on_with}", soft_wrap=True)
-    sys.exit(found.exit_code)
-
-
+cli.add_command(demo)
+cli.add_command(run)
 cli.add_command(compare)
 cli.add_command(bring)
 cli.add_command(plan)
@@ -298,6 +193,8 @@ cli.add_command(quality)
 cli.add_command(offline)
 cli.add_command(capacity)
 cli.add_command(history)
+cli.add_command(worker)
+cli.add_command(k8s)
 
 
 def main() -> None:
@@ -305,7 +202,7 @@ def main() -> None:
     if not (ROOT / "locustfiles").is_dir():
         sys.exit("tokenswarm runs from its checkout, found none; install it with: pip install -e CHECKOUT")
     sys.path.insert(0, str(ROOT))  # before any `server` or `analysis` that somebody else installed
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an eviction is judged as Ctrl-C is
+    evicted.listen()
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:

@@ -149,6 +149,8 @@ def conclude(  # noqa: PLR0913 - what was measured, asked and left out
     for directory, pair in zip(directories, judged, strict=True):
         report.write_report([pair], directory)
     if len(judged) == 1 and not missing:
+        if out not in directories:
+            (out / "verdict.json").unlink(missing_ok=True)  # of an eviction: the run's own holds
         return Conclusion(verdicts, [], None, {}, {}, [])
     quality, unasked = quality or {}, unasked or {}
     plain = {name: one.to_json() for name, one in quality.items()}

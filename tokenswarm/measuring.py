@@ -6,15 +6,17 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from server import launch, locate
 from server.errors import ServerError
 from server.making import Say
-from tokenswarm import EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError, cooling, serving
+from tokenswarm import EXIT_NOT_STARTED, EXIT_USAGE, ROOT, TokenswarmError, cooling, evicted, serving
 from tokenswarm.cooling import Rest
+from tokenswarm.door import Door
+from tokenswarm.evicted import Evicted
 from tokenswarm.experiment import Experiment, Run, profile_of, schedule
 from tokenswarm.pace import Pace, load_s, starts
 from tokenswarm.processes import child, last_line
@@ -58,8 +60,9 @@ class Bench:
     block.
     """
 
-    def __init__(self, experiment: Experiment, out: Path, pace: Pace) -> None:
-        """Keep the runs' directories in `out`."""
+    def __init__(self, experiment: Experiment, out: Path, pace: Pace, door: Door | None = None) -> None:
+        """Keep the runs' directories in `out`; by a `door`, workers come from elsewhere."""
+        self.door = door
         self.experiment = experiment
         self.out = out
         self.pace = pace
@@ -77,23 +80,50 @@ class Bench:
     def measure(self, run: Run) -> bool:
         """Make a run; returns whether it was let finish. Ctrl-C ends it in order. Its server stays up.
 
-        Raises TokenswarmError if it could not begin.
+        Raises TokenswarmError if it could not begin, and Evicted, after its end, if SIGTERM ended it.
         """
         directory = self.out / run.name
         directory.mkdir(parents=True, exist_ok=True)
         up, rest = self._ready(run, directory)
         with self.pace.run(load_s(run, self.experiment.load.warmup_s)):
-            whole = _measure(self.experiment, run, up, directory, self.pace)
+            interrupt = self._load(run, up, directory)
         reason = up.ended()
         if reason:
             self.pace(Progress(run.name, 0, 1, {}, f"the server {reason} (see {up.log})", last=True))
         _keep_facts(self.experiment, run, up, rest, directory)
-        return whole
+        if isinstance(interrupt, Evicted):
+            raise interrupt
+        return interrupt is None
 
     def starts(self, runs: Sequence[Run]) -> int:
         """Return how often a server of ours starts for these runs, the one that is up not counted."""
         up = self.up
         return starts([run for run in runs if not up or (up.name, up.start) != (run.server.name, run.start)])
+
+    def _load(self, run: Run, up: Up, directory: Path) -> KeyboardInterrupt | None:
+        """Load a server; returns what ended it early. Raises TokenswarmError if it did not begin."""
+        interrupt = None
+        log = directory / "locust.log"
+        command = locust_command(self.experiment, run, up, directory, self.door)
+        if self.door:
+            waiting = f"waiting for {self.experiment.load.workers} workers at {self.door.at}"
+            self.pace(Progress(run.name, 0, 1, {}, waiting))
+        with self.door.lent() if self.door else nullcontext(), child(command, log) as process:
+            try:
+                total_s = load_s(run, self.experiment.load.warmup_s)
+                _watch(process, run.name, total_s, directory, self.pace)
+            except KeyboardInterrupt as found:
+                interrupt = found
+                process.terminate()  # Locust ends in order: streams drain, reports come in
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(evicted.GRACE_S if isinstance(found, Evicted) else None)
+        if not (directory / "run.json").exists():
+            if isinstance(interrupt, Evicted):
+                raise interrupt
+            code = EXIT_USAGE if process.returncode == EXIT_USAGE else EXIT_NOT_STARTED
+            why = (self.door and self.door.missed(log)) or last_line(log)
+            raise TokenswarmError(f"{run.name}: {why}", code)
+        return interrupt
 
     def _ready(self, run: Run, directory: Path) -> tuple[Up, Rest]:
         """Return a server that is ready for a run, and how it cooled down."""
@@ -115,8 +145,14 @@ class Bench:
         return rest
 
 
-def measure_all(
-    experiment: Experiment, out: Path, pace: Pace, after: After, kept: Collection[str] = ()
+def measure_all(  # noqa: PLR0913 - what is measured, where to, who is told, what is there, who sends
+    experiment: Experiment,
+    out: Path,
+    pace: Pace,
+    after: After,
+    kept: Collection[str] = (),
+    *,
+    door: Door | None = None,
 ) -> Iterator[Path]:
     """Make all runs but those that are `kept`; yields the directories of all. Ctrl-C makes one the last.
 
@@ -125,7 +161,7 @@ def measure_all(
     could not begin.
     """
     runs = list(schedule(experiment))
-    with Bench(experiment, out, pace) as bench:
+    with Bench(experiment, out, pace, door) as bench:
         for number, run in enumerate(runs, 1):
             if run.name in kept:
                 yield out / run.name
@@ -180,24 +216,6 @@ def _is_fresh(up: Up) -> bool:
         return False
 
 
-def _measure(experiment: Experiment, run: Run, up: Up, directory: Path, show: Show) -> bool:
-    """Load a server; returns whether the run was let finish. Raises TokenswarmError if it did not begin."""
-    whole = True
-    log = directory / "locust.log"
-    with child(locust_command(experiment, run, up, directory), log) as process:
-        try:
-            total_s = load_s(run, experiment.load.warmup_s)
-            _watch(process, run.name, total_s, directory, show)
-        except KeyboardInterrupt:
-            whole = False
-            process.terminate()  # Locust ends in order: streams drain, reports come in
-            process.wait()
-    if not (directory / "run.json").exists():
-        code = EXIT_USAGE if process.returncode == EXIT_USAGE else EXIT_NOT_STARTED
-        raise TokenswarmError(f"{run.name}: {last_line(log)}", code)
-    return whole
-
-
 def _keep_facts(experiment: Experiment, run: Run, up: Up, rest: Rest, directory: Path) -> None:
     """Add to run.json what only the front door knows: which run of the experiment, and of which server."""
     file = directory / "run.json"
@@ -220,7 +238,9 @@ def _keep_facts(experiment: Experiment, run: Run, up: Up, rest: Rest, directory:
     draft.replace(file)
 
 
-def locust_command(experiment: Experiment, run: Run, up: Up, directory: Path) -> list[str]:
+def locust_command(
+    experiment: Experiment, run: Run, up: Up, directory: Path, door: Door | None = None
+) -> list[str]:
     """Return Locust's command line for one run."""
     load, workload = experiment.load, experiment.workload
     locustfile = "arrivals" if load.loop == "open" else "chat"
@@ -234,7 +254,9 @@ def locust_command(experiment: Experiment, run: Run, up: Up, directory: Path) ->
     command += ["--arrivals", load.arrivals, "--seed", str(run.seed), "--scenario", workload.endpoint]
     command += ["--endpoint", workload.endpoint, "--model", workload.model or up.model]
     command += ["--prompt-words", str(workload.prompt_words), "--max-tokens", str(workload.max_tokens)]
-    if load.workers > 1:
+    if door:
+        command += door.locust_options(load.workers)
+    elif load.workers > 1:
         port = str(launch.free_port())
         command += ["--processes", str(load.workers), "--expect-workers-max-wait", "30"]
         command += ["--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]

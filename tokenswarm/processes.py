@@ -24,13 +24,15 @@ def _die_with_parent() -> None:  # runs in the child, before its program
 
 
 @contextlib.contextmanager
-def child(arguments: list[str], log: Path, *, stdout: int | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Run a program of the checkout for the length of a `with` block; its messages go to `log`.
+def child(
+    arguments: list[str], log: Path | None, *, stdout: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a program of the checkout for the length of a `with` block; its messages go to `log`, or to ours.
 
     Afterwards it is asked to end (SIGTERM), and after 15 s made to, with everything it started.
     """
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    with log.open("ab") as messages:
+    with log.open("ab") if log else contextlib.nullcontext() as messages:
         process = subprocess.Popen(  # noqa: S603 - our own program, arguments as a list
             arguments,
             stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +22,8 @@ from tokenswarm import (
     serving,
     tables,
 )
+from tokenswarm.door import Door
+from tokenswarm.evicted import Evicted
 from tokenswarm.experiment import Experiment, Run, schedule
 from tokenswarm.gate import FOLDER, Gate, judge
 from tokenswarm.measuring import Bench, Up
@@ -34,9 +37,11 @@ Ask = Callable[[Run, Up], None]
 class Order:
     """An experiment that is to be done: what, by which SLA, from which file, into which directory."""
 
-    def __init__(self, plan: Experiment, path: Path, sla: slas.Sla, out: Path) -> None:
-        """Take note."""
-        self.plan, self.path, self.sla, self.out = plan, path, sla, out
+    def __init__(
+        self, plan: Experiment, path: Path, sla: slas.Sla, out: Path, door: Door | None = None
+    ) -> None:
+        """Take note; by a `door`, workers come from elsewhere."""
+        self.plan, self.path, self.sla, self.out, self.door = plan, path, sla, out, door
         self.asked = bool(plan.sla and sla.quality and len(plan.servers) > 1)
 
     def goes_on_with(self) -> str:
@@ -57,10 +62,11 @@ def run(order: Order, console: Console, *, resume: bool = False) -> judging.Conc
     """
     if resume:
         resuming.check(order.plan, order.path, order.out)
+        (order.out / "verdict.json").unlink(missing_ok=True)  # it was of less
     else:
         order.out.mkdir(parents=True, exist_ok=True)
         rejudging.keep_plan(order.plan, order.out, order.path)
-    with tables.progress(console) as show:
+    with tables.progress(console) as show, order.door or nullcontext():
         gate = Gate(order.plan, order.out / FOLDER, show)
         ask: Ask = gate if order.asked else _ask_nothing
         measure = _search if order.plan.search else _measure
@@ -75,7 +81,7 @@ def _measure(order: Order, pace: Pace, ask: Ask, gate: Gate) -> judging.Conclusi
         measuring.check(plan, _teller(pace))
         unasked = gate.to_ask(order.asked)
         kept = resuming.kept(list(schedule(plan)), out, _teller(pace, last=True), unasked=unasked)
-        for directory in measuring.measure_all(plan, out, pace, ask, kept):
+        for directory in measuring.measure_all(plan, out, pace, ask, kept, door=order.door):
             judging.keep_sla(plan, order.path, directory)
             directories.append(directory)
 
@@ -99,7 +105,7 @@ def _search(order: Order, pace: Pace, ask: Ask, gate: Gate) -> Found:
 
     def work() -> None:
         measuring.check(plan, _teller(pace))
-        with Bench(plan, out, pace) as bench:
+        with Bench(plan, out, pace, order.door) as bench:
 
             def measure(run: Run, searched: list[Searched]) -> bool:
                 if resuming.is_whole(run, out):
@@ -126,6 +132,8 @@ def _failure_of(work: Callable[[], None], order: Order) -> TokenswarmError | Non
     """Do what may fail on the way; returns why it did."""
     try:
         work()
+    except Evicted:
+        raise  # there is no time for more than what it takes to judge the runs
     except TokenswarmError as error:
         return error
     except ServerError as error:

@@ -1,0 +1,135 @@
+"""What may be added to an overlay changes what it says it does, and nothing else."""
+
+import shutil
+from copy import deepcopy
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.k8s import hardening, references
+from tests.k8s.checks import CHECKS, VERSIONS
+from tests.k8s.manifests import (
+    K8S,
+    Documents,
+    containers,
+    documents,
+    labels,
+    matches,
+    of,
+    overlay,
+    pod,
+    workloads,
+)
+from tests.k8s.runs import experiment, master, server, workers
+from tokenswarm import rendering
+
+POD_MONITOR = {  # as far as we use it; Kubernetes' own schemas have no such kind
+    "type": "object",
+    "required": ["selector", "podMetricsEndpoints"],
+    "additionalProperties": False,
+    "properties": {
+        "selector": {"type": "object"},
+        "podMetricsEndpoints": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["port"],
+                "additionalProperties": False,
+                "properties": {
+                    "port": {"type": "string"},
+                    "path": {"type": "string"},
+                    "interval": {"type": "string", "pattern": r"^\d+(ms|s|m)$"},
+                },
+            },
+        },
+    },
+}
+
+
+def with_component(folder: Path, *components: str, on: str = "baseline") -> Documents:
+    """Render an overlay and components, as whoever has a cluster of their own would write it."""
+    shutil.copytree(K8S, folder, dirs_exist_ok=True)
+    mine = folder / "overlays" / "mine"
+    mine.mkdir()
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": f"tokenswarm-{on}",
+        "resources": [f"../{on}"],
+        "components": [f"../../components/{name}" for name in components],
+    }
+    (mine / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    return documents(mine)
+
+
+def test_all_components_together_are_valid(tmp_path: Path) -> None:
+    found = with_component(tmp_path, "kueue", "monitoring", "strict-rootfs")
+    known = [one for one in found if one["kind"] != "PodMonitor"]
+    for document in known:
+        for version in VERSIONS:
+            kubernetes_validate.validate(document, version, strict=True)
+    for name, check in CHECKS.items():
+        assert list(check(known)) == [], name
+
+
+def test_gpu_is_asked_for_on_one_product() -> None:
+    spec = pod(server(overlay("baseline")))
+    assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert list(spec["nodeSelector"]) == ["nvidia.com/gpu.product"]
+    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert "nvidia" not in yaml.safe_dump(pod(server(overlay("ci"))))
+
+
+def test_the_token_reaches_the_download_alone() -> None:
+    found = overlay("baseline")
+    for workload in workloads(found):
+        for container in containers(workload):
+            named = [entry["name"] for entry in container.get("env", [])]
+            assert ("HF_TOKEN" in named) == (container["name"] == "download")
+
+
+def test_monitoring_finds_the_server_and_may_reach_it(tmp_path: Path) -> None:
+    found = with_component(tmp_path, "monitoring")
+    (monitor,) = of("PodMonitor", found)
+    jsonschema.validate(monitor["spec"], POD_MONITOR)
+    assert matches(monitor["spec"]["selector"], labels(server(found)))
+    (port,) = pod(server(found))["containers"][0]["ports"]
+    assert [end["port"] for end in monitor["spec"]["podMetricsEndpoints"]] == [port["name"]]
+    assert monitor["metadata"]["namespace"] == server(found)["metadata"]["namespace"]
+    assert list(references.ports(found)) == []
+    assert "allow-prometheus" in [one["metadata"]["name"] for one in of("NetworkPolicy", found)]
+
+
+def test_kueue_gets_both_jobs(tmp_path: Path) -> None:
+    found = deepcopy(with_component(tmp_path, "kueue"))
+    for job in (master(found), workers(found)):
+        assert job["metadata"]["labels"].pop("kueue.x-k8s.io/queue-name") == "loadtest"
+    assert found == overlay("baseline")
+
+
+@pytest.mark.parametrize("on", ["baseline", "awq"])
+def test_strict_rootfs_closes_every_root(tmp_path: Path, on: str) -> None:
+    found = with_component(tmp_path, "strict-rootfs", on=on)
+    for workload in workloads(found):
+        for container in containers(workload):
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert list(hardening.writable(found)) == []
+
+
+def test_another_experiment_is_given_what_it_needs(tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text(
+        'servers: [{name: server, url: "http://llm-server:8000"}]\n'
+        "load: {rate: [1, 2, 3], duration_s: 1800, workers: 7}\n"
+        "sla: {name: mine, objectives: [ttft p99 < 1 s]}\n",
+        encoding="utf-8",
+    )
+    text, _ = rendering.render("baseline", own=own)
+    found: Documents = list(yaml.safe_load_all(text))
+    assert experiment(found)[0].load.workers == 7
+    for name, check in CHECKS.items():
+        assert list(check(found)) == [], name
