@@ -50,6 +50,11 @@ class WorkerAccount:
         return len(self.missing)
 
     @property
+    def complete(self) -> bool:
+        """Whether everything it will ever say has come: the last report may overtake others."""
+        return self.final and not self.missing
+
+    @property
     def unaccounted(self) -> int:
         """Requests that were started and whose records never came."""
         return self.started - self.received

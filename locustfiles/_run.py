@@ -154,7 +154,7 @@ class Run:
                 log.error("Worker %s left before the end: the run is INVALID", client_id)
 
     def wait_for_last_words(self) -> None:
-        """Wait until every worker that still lives has sent its final report."""
+        """Wait until every worker that still lives has sent its final report, and those before it came."""
         if not self.expected:
             return
         deadline = time.monotonic() + self.environment.stop_timeout + LAST_WORDS_S
@@ -162,7 +162,8 @@ class Run:
             waiting = [
                 client
                 for client in self.expected
-                if not self._is_gone(client) and not self.merge.workers[self.heard_of.get(client, "")].final
+                if not self._is_gone(client)
+                and not self.merge.workers[self.heard_of.get(client, "")].complete
             ]
             if not waiting:
                 return
@@ -174,7 +175,7 @@ class Run:
         return client_id in self.missing and (client is None or client.state == STATE_MISSING)
 
     def finish(self) -> bool:
-        """Write everything that is left; returns whether a worker was lost."""
+        """Write everything that is left; returns whether a worker or a part of its account was lost."""
         self.closed = True
         gevent.killall(self._greenlets)
         counted = self.target.finish()
@@ -194,7 +195,7 @@ class Run:
     def _write_account(
         self, ended_unix_ns: int, server_counts: dict[str, Any] | None, interrupted: str | None
     ) -> bool:
-        """Write run.json for good; returns whether a worker was lost."""
+        """Write run.json for good; returns whether a worker or a part of its account was lost."""
         lost = _meta.lost(self.expected, self.heard_of, self.missing, self.left, self.merge)
         lost += [
             {"worker": worker, "in_flight": 0, "detail": why} for worker, why in self.turned_away.items()
@@ -209,7 +210,7 @@ class Run:
                 "interrupted": interrupted,
             }
         )
-        return bool(lost)
+        return bool(lost) or any(account.missing for account in self.merge.workers.values())
 
     def window(self) -> dict[str, Any]:
         """Return what is judged of this run, as far as that is known."""

@@ -344,3 +344,15 @@ def test_numbers_of_reports_are_accounted_for_in_any_order(seed: int) -> None:
         assert account.is_new(number) == (number not in come)
         come.add(number)
         assert account.missing_reports == len(set(range(max(come))) - come)
+
+
+def test_last_report_that_overtakes_others_is_not_the_last_word() -> None:
+    account = WorkerAccount()
+    assert account.is_new(0)
+    assert account.is_new(3)
+    account.final = True
+    assert not account.complete
+    assert account.is_new(1)
+    assert not account.complete
+    assert account.is_new(2)
+    assert account.complete
