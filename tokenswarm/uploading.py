@@ -92,5 +92,5 @@ def why(error: str) -> str:
     if answer := re.search(r"<Code>(.*?)</Code>(?:\s*<Message>(.*?)</Message>)?", error, re.DOTALL):
         return " ".join(": ".join(filter(None, answer.groups())).split())
     first = error.partition("\n")[0].rpartition(" - ")[2]
-    cause = re.search(r'\bmessage: "(.*?)"', error)
-    return f"{first}: {cause[1]}" if cause else first
+    cause = re.search(r'\bmessage: "(.*?)"|\b(TimedOut)\b', error)
+    return f"{first}: {cause[1] or 'nobody answers'}" if cause else first

@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,18 +29,19 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def s3(python: Path, tmp_path_factory: pytest.TempPathFactory) -> "object":
+def s3(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     with running_s3(python, tmp_path_factory.mktemp("s3")) as found:
         yield found
 
 
 def run(folder: Path, s3: S3, to: str, *arguments: str, **variables: str) -> tuple[int, str]:
-    """Run the experiment; returns its exit code and what it said to stderr."""
+    """Run the experiment; returns its exit code and what it said to stderr. An empty variable is none."""
     (folder / "experiment.yaml").write_text(EXPERIMENT)
+    given = environment(PYTHONPATH=str(ROOT), **s3.variables("putter") | variables)
     done = subprocess.run(
         order(folder, "--out", "out", "--upload", f"s3://{to}", *arguments),
         cwd=folder,
-        env=environment(PYTHONPATH=str(ROOT), **s3.variables("putter") | variables),
+        env={name: value for name, value in given.items() if value},
         capture_output=True,
         text=True,
         timeout=200,
@@ -89,7 +91,8 @@ def test_a_bucket_that_cannot_be_written_is_found_before_the_load(
 ) -> None:
     code, said = run(tmp_path, s3, to, **variables)
     assert code == EXIT_NOT_STARTED, said
-    assert said.startswith(f"tokenswarm: --upload: s3://{to} cannot be written: {words}")
+    assert said.startswith(f"tokenswarm: --upload: s3://{to} cannot be written: ")
+    assert words in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
