@@ -20,6 +20,10 @@ PLACE = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([\w.=+-]+(?:/[\w.=
 CLAIM_S, UPLOAD_S = 10, 60  # how long a request may take, and how long a failed one is tried again
 AT_ONCE = 4  # parts of a large file: more would need a faster link to be there within UPLOAD_S
 
+CAUSE = re.compile(
+    r'\bmessage: "(.*?)"|(No CA certificates[^"]*)|InvalidCertificate\(\s*(\w+)|\b(TimedOut)\b'
+)  # where a message of obstore's, below its first line, says more than that does
+
 
 class Destination:
     """A prefix in a bucket that one run's results go to."""
@@ -92,5 +96,5 @@ def why(error: str) -> str:
     if answer := re.search(r"<Code>(.*?)</Code>(?:\s*<Message>(.*?)</Message>)?", error, re.DOTALL):
         return " ".join(": ".join(filter(None, answer.groups())).split())
     first = error.partition("\n")[0].rpartition(" - ")[2]
-    cause = re.search(r'\bmessage: "(.*?)"|\b(TimedOut)\b', error)
-    return f"{first}: {cause[1] or 'nobody answers'}" if cause else first
+    cause = CAUSE.search(error)
+    return f"{first}: {next(filter(None, cause.groups()))}" if cause else first
