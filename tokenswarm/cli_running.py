@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tokenswarm.running import Order
+    from tokenswarm.uploading import Destination
 
 NOTHING = "evicted (SIGTERM) before anything was begun"
 
@@ -63,6 +64,11 @@ def demo(out: Path | None, *, machine: bool) -> None:
     help="Seconds that workers from elsewhere have to come to a run.",
 )
 @click.option("--seal", is_flag=True, help="At the end write SHA256SUMS of all results, and last DONE.")
+@click.option(
+    "--upload",
+    metavar="s3://BUCKET/PREFIX",
+    help="With --seal: put the results there, too, DONE last. Keys come from the environment (AWS_...).",
+)
 @markdown_option
 @machine_option
 def run(experiment: Path, out: Path | None, **asked: Any) -> None:
@@ -93,16 +99,18 @@ def _experiment(  # noqa: PLR0913 - the options of `run`
     machine: bool,
     markdown: Path | None = None,
     seal: bool = False,
+    upload: str | None = None,
     **asked: Any,
 ) -> None:
     if out and resume:
         raise TokenswarmError("found --out and --resume, expected one of them", EXIT_USAGE)
+    to = _destination(upload, sealed=seal)
     out = resume or out or Path("out") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     ours = False  # the directory, to write into
     try:
         try:
             order, console = _order(
-                path, out, resume, taken=stdout_is_taken(markdown, machine=machine), **asked
+                path, out, resume, to=to, taken=stdout_is_taken(markdown, machine=machine), **asked
             )
         except Evicted:
             ours = evicted.note(out, NOTHING)
@@ -111,9 +119,11 @@ def _experiment(  # noqa: PLR0913 - the options of `run`
         found = _measure(order, console, resume=bool(resume))
         tell(found, out, machine=machine, markdown=markdown, goes_on_with=order.goes_on_with())
     except (TokenswarmError, OSError) as error:  # what was measured before is there
-        _seal(out, getattr(error, "exit_code", EXIT_USAGE), asked=seal and ours)
+        if seal and ours:
+            _hand_over(out, getattr(error, "exit_code", EXIT_USAGE), to)
         raise
-    _seal(out, found.exit_code, asked=seal)
+    if seal:
+        _hand_over(out, found.exit_code, to, markdown)
     sys.exit(found.exit_code)
 
 
@@ -122,6 +132,7 @@ def _order(  # noqa: PLR0913 - as above
     out: Path,
     resume: Path | None,
     *,
+    to: "Destination | None",
     taken: bool,
     budget_minutes: float | None = None,
     listen: str | None = None,
@@ -139,6 +150,8 @@ def _order(  # noqa: PLR0913 - as above
     door = doors.open_for(plan, listen, workers_wait) if listen else None
     if not resume:
         _refuse_to_overwrite(out, [run.name for run in experiment.schedule(plan)])
+    if to:
+        to.claim()
     sealing.unseal(out)
     return running.Order(plan, path, sla, out, door), console
 
@@ -157,11 +170,33 @@ def _measure(order: "Order", console: "Console", *, resume: bool) -> Any:
     return found
 
 
-def _seal(out: Path, exit_code: int, *, asked: bool) -> None:
-    from tokenswarm import sealing  # noqa: PLC0415 - as above
+def _destination(upload: str | None, *, sealed: bool) -> "Destination | None":
+    if upload is None:
+        return None
+    if not sealed:
+        raise TokenswarmError("found --upload without --seal, expected both", EXIT_USAGE)
+    from tokenswarm import uploading  # noqa: PLC0415 - as above
 
-    if asked and out.is_dir():
-        sealing.seal(out, exit_code)
+    return uploading.Destination(upload)
+
+
+def _hand_over(out: Path, exit_code: int, to: "Destination | None", markdown: Path | None = None) -> None:
+    """Seal what there is and upload it; a failure to upload is told, and changes no exit code."""
+    from analysis.markdown import escaped  # noqa: PLC0415 - as above
+    from tokenswarm import sealing  # noqa: PLC0415
+
+    if not out.is_dir():
+        return
+    evicted.deafen()
+    sealing.seal(out, exit_code)
+    if not (to and to.is_claimed):
+        return
+    failure = to.upload(out)
+    click.echo(f"tokenswarm: {failure}" if failure else f"Uploaded: {to.at}", err=True)
+    if failure and markdown:
+        with click.open_file(str(markdown), "a", encoding="utf-8") as file:
+            file.write(f"\n**{escaped(failure[0].upper() + failure[1:])}**\n")
+        sealing.seal(out, exit_code)  # the summary may be one of the results
 
 
 def _refuse_to_overwrite(out: Path, names: list[str]) -> None:

@@ -37,11 +37,16 @@ def too_late() -> None:
 
     (Python drops what is raised while an object is being deleted, say.)
     """
+    deafen()
+    if _came:
+        raise Evicted
+
+
+def deafen() -> None:
+    """Let SIGTERM change nothing: what is left to do takes less than the grace period."""
     signal.signal(
         signal.SIGTERM, lambda *_: None
     )  # children get the default back, as they would not of SIG_IGN
-    if _came:
-        raise Evicted
 
 
 def came() -> bool:

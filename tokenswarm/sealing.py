@@ -15,7 +15,7 @@ SUMS, DONE = "SHA256SUMS", "DONE"
 
 def seal(out: Path, exit_code: int) -> None:
     """Write SHA256SUMS and DONE into a directory of results."""
-    lines = [f"{digest(file)}  {name}\n" for name, file in _files(out)]
+    lines = [f"{digest(file)}  {name}\n" for name, file in files(out)]
     _write(out / SUMS, "".join(lines))
     _write(out / DONE, f"{exit_code}\n")
 
@@ -32,7 +32,7 @@ def damage(out: Path) -> list[str]:
     if missing:
         return [f"{name} is missing: the results are not all there" for name in missing]
     sums = dict(_read(line) for line in (out / SUMS).read_text(encoding="utf-8").splitlines())
-    there = dict(_files(out))
+    there = dict(files(out))
     return [
         *(f"{name} is missing" for name in sums if name not in there),
         *(
@@ -50,7 +50,7 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _files(out: Path) -> list[tuple[str, Path]]:
+def files(out: Path) -> list[tuple[str, Path]]:
     """Return every file but the seal itself, with its name in SHA256SUMS, in their order."""
     files = ((str(file.relative_to(out)), file) for file in out.rglob("*") if file.is_file())
     return sorted((name, file) for name, file in files if name not in {SUMS, DONE})

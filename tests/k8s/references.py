@@ -31,8 +31,9 @@ KINDS = {
     "PersistentVolumeClaim",
     "PodDisruptionBudget",
     "NetworkPolicy",
+    "ServiceAccount",
 }
-SECRETS = {"hf-token"}  # made by hand, README.md says how
+SECRETS = {"hf-token", "s3-key"}  # made by hand, README.md says how
 DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 ADDRESS = re.compile(r"\b((?:llm|loadtest)[\w.-]*):(\d+)")
 
@@ -93,9 +94,10 @@ def ports(found: Documents) -> Iterator[str]:
 
 
 def references(found: Documents) -> Iterator[str]:
-    """ConfigMaps, Secrets, claims and volumes that are named exist, and each is used."""
+    """ConfigMaps, Secrets, claims, accounts and volumes that are named exist, and each is used."""
     maps = {document["metadata"]["name"] for document in of("ConfigMap", found)}
     claims = {document["metadata"]["name"] for document in of("PersistentVolumeClaim", found)}
+    claims |= {document["metadata"]["name"] for document in of("ServiceAccount", found)}
     used = set(SECRETS)
     for workload in workloads(found):
         volumes = {volume["name"] for volume in pod(workload).get("volumes", [])}
@@ -156,7 +158,7 @@ def _ports(workload: Document) -> set[Any]:
 
 
 def _named(spec: Any) -> Iterator[str]:
-    """Yield the names of ConfigMaps, Secrets and claims anywhere in a pod."""
+    """Yield the names of ConfigMaps, Secrets, claims and accounts anywhere in a pod."""
     if isinstance(spec, list):
         for item in spec:
             yield from _named(item)
@@ -166,5 +168,7 @@ def _named(spec: Any) -> Iterator[str]:
                 yield value["name"]
             elif key == "persistentVolumeClaim":
                 yield value["claimName"]
+            elif key == "serviceAccountName":
+                yield value
             else:
                 yield from _named(value)

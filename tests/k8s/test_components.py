@@ -1,5 +1,6 @@
 """What may be added to an overlay changes what it says it does, and nothing else."""
 
+import itertools
 import shutil
 from copy import deepcopy
 from pathlib import Path
@@ -11,9 +12,13 @@ import yaml
 
 from tests.k8s import hardening, references
 from tests.k8s.checks import CHECKS, VERSIONS
+from tests.k8s.fairness import ALLOWED, differences
+from tests.k8s.flows import allowed
 from tests.k8s.manifests import (
     K8S,
     Documents,
+    all_containers,
+    command,
     containers,
     documents,
     labels,
@@ -25,6 +30,8 @@ from tests.k8s.manifests import (
 )
 from tests.k8s.runs import experiment, master, server, workers
 from tokenswarm import rendering
+from tokenswarm.cli_running import run
+from tokenswarm.uploading import UPLOAD_S, Destination
 
 POD_MONITOR = {  # as far as we use it; Kubernetes' own schemas have no such kind
     "type": "object",
@@ -67,7 +74,7 @@ def with_component(folder: Path, *components: str, on: str = "baseline") -> Docu
 
 
 def test_all_components_together_are_valid(tmp_path: Path) -> None:
-    found = with_component(tmp_path, "kueue", "monitoring", "strict-rootfs")
+    found = with_component(tmp_path, "kueue", "monitoring", "s3-upload", "strict-rootfs")
     known = [one for one in found if one["kind"] != "PodMonitor"]
     for document in known:
         for version in VERSIONS:
@@ -109,6 +116,62 @@ def test_kueue_gets_both_jobs(tmp_path: Path) -> None:
     for job in (master(found), workers(found)):
         assert job["metadata"]["labels"].pop("kueue.x-k8s.io/queue-name") == "loadtest"
     assert found == overlay("baseline")
+
+
+def test_s3_upload_adds_an_option_that_run_takes(tmp_path: Path) -> None:
+    found = with_component(tmp_path, "s3-upload", on="ci")
+    for before, after in zip(containers(master(overlay("ci"))), containers(master(found)), strict=True):
+        words, more = (
+            command(before, overlay("ci"), "loadtest-master-x"),
+            command(after, found, "loadtest-master-x"),
+        )
+        place = "s3://tokenswarm-results/runs/loadtest-master-x"
+        assert more == [*words, *(["--upload", place] if after["name"] == "tokenswarm" else [])]
+    options = run.make_context("run", more[2:]).params
+    assert options["seal"]
+    assert Destination(options["upload"]).at == place
+    grace_s = [pod(master(one))["terminationGracePeriodSeconds"] for one in (overlay("ci"), found)]
+    assert grace_s[1] >= grace_s[0] + UPLOAD_S  # what is left of an evicted run is judged, then uploaded
+
+
+def test_s3_upload_gives_its_key_to_the_master_alone(tmp_path: Path) -> None:
+    found = with_component(tmp_path, "s3-upload")
+    for where, container, spec in all_containers(found):
+        keys = {one["name"]: one["valueFrom"] for one in container.get("env", []) if "AWS" in one["name"]}
+        is_master = where == "loadtest-master/tokenswarm"
+        assert sorted(keys) == (
+            ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] if is_master else []
+        )
+        for name, value in keys.items():
+            assert value == {"secretKeyRef": {"name": "s3-key", "key": name, "optional": True}}
+        assert ("serviceAccountName" in spec) == where.startswith("loadtest-master/")
+    (account,) = of("ServiceAccount", found)
+    assert account["automountServiceAccountToken"] is False
+
+
+def test_s3_upload_lets_the_master_out_and_nobody_in(tmp_path: Path) -> None:
+    found = with_component(tmp_path, "s3-upload", on="ci")
+    before = [one["spec"] for one in of("NetworkPolicy", overlay("ci"))]
+    (new,) = [one["spec"] for one in of("NetworkPolicy", found) if one["spec"] not in before]
+    assert [
+        matches(new["podSelector"], labels(one)) for one in (master(found), workers(found), server(found))
+    ] == [
+        True,
+        False,
+        False,
+    ]
+    assert new["policyTypes"] == ["Egress"]
+    (rule,) = new["egress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 443}]
+    assert [list(peer) for peer in rule["to"]] == [["ipBlock"]]
+    pods = workloads(found)
+    for source, target, port in itertools.product(pods, pods, (443, 5557, 8000)):
+        assert allowed(found, source, target, port) == allowed(overlay("ci"), source, target, port)
+
+
+def test_s3_upload_keeps_the_comparison_fair(tmp_path: Path) -> None:
+    found = [with_component(tmp_path / on, "s3-upload", on=on) for on in ("baseline", "awq")]
+    assert differences(*found) == ALLOWED
 
 
 @pytest.mark.parametrize("on", ["baseline", "awq"])

@@ -77,6 +77,7 @@ def test_has_no_compiler_and_nothing_that_is_not_needed(image: Image) -> None:
         *(".venv", "LICENSE", "README.md", "analysis", "locustfiles", "pyproject.toml", "server"),
         *("tokenswarm", "uv.lock"),
     ]
+    assert list((image.root / "app/.venv/lib").glob("python3*/site-packages/obstore"))  # the extra `s3`
     assert not list((image.root / "app/.venv/bin").glob("ruff"))  # nothing of the dev group
 
 

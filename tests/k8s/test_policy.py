@@ -3,14 +3,15 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.environments import install
 from tests.k8s.flows import allowed
-from tests.k8s.manifests import K8S, OVERLAYS, TOOLS, labels, overlay, tool, workloads
+from tests.k8s.manifests import K8S, OVERLAYS, labels, overlay, workloads
+from tests.k8s.test_components import with_component
 
 CHECKOV = "checkov==3.3.30"
 WANTED = {
@@ -38,24 +39,18 @@ def test_who_must_talk_may_and_nobody_else(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def checkov(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install it where nothing of ours is: it needs other versions of much that we have."""
-    folder = tmp_path_factory.mktemp("checkov") / "venv"
-    uv = shutil.which("uv", path=str(TOOLS)) or shutil.which("uv")
-    python = str(folder / "bin" / "python")
-    install = (
-        [uv, "pip", "install", "-q", "--python", python] if uv else [python, "-m", "pip", "install", "-q"]
-    )
-    subprocess.run([sys.executable, "-m", "venv", *(["--without-pip"] if uv else []), folder], check=True)
-    subprocess.run([*install, CHECKOV], check=True)
-    return folder / "bin" / "checkov"
+    return install(tmp_path_factory.mktemp("checkov") / "venv", CHECKOV) / "checkov"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_checkov_finds_what_we_decline_and_nothing_else(checkov: Path, tmp_path: Path) -> None:
-    for name in ("baseline", "ci"):  # awq is baseline with another model
-        done = subprocess.run([tool("kubectl"), "kustomize", K8S / "overlays" / name], capture_output=True)  # noqa: PLW1510
-        (tmp_path / f"{name}.yaml").write_bytes(done.stdout)
+    s3 = with_component(tmp_path / "k8s", "s3-upload")
+    for name, found in {"baseline": overlay("baseline"), "ci": overlay("ci"), "s3": s3}.items():
+        (tmp_path / f"{name}.yaml").write_text(
+            yaml.safe_dump_all(found)
+        )  # awq is baseline with another model
+    shutil.rmtree(tmp_path / "k8s")
     options = ["--framework", "kubernetes", "--skip-download", "--output", "json", "--soft-fail"]
     done = subprocess.run([checkov, "-d", tmp_path, *options], capture_output=True, check=True)
     report = json.loads(done.stdout)
