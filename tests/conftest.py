@@ -3,8 +3,8 @@
 `pytest` alone runs them in a few processes, each of which takes whole files (their fixtures are made once).
 Whoever names a file or a marker (-m), or wants to see what is printed (-s), gets one process. What takes
 times that neighbours would spoil is marked `alone`: it comes first, and the other processes wait for it.
-End-to-end tests are three groups, for they wait more than they work: files that let programs wait side by
-side, those of the web pages, and the rest.
+End-to-end tests wait more than they work, so they are groups: files that let programs wait side by side,
+those of the web pages, those that take minutes one by one, and the rest.
 """
 
 import fcntl
@@ -36,10 +36,12 @@ sys.dont_write_bytecode = False
 WORKERS = 4  # for two cores: three groups mostly wait
 END_TO_END = "tests/end_to_end/"
 SIDE_BY_SIDE = ("test_front_door.py", "test_locust.py", "test_locust_breaks.py", "test_server_side.py")
+LONG = ("test_eviction.py", "test_joining.py", "test_searching.py", "test_serving.py")
 PAGES = ("test_live_page.py", "test_metrics.py", "test_web_form.py", "test_web_judge.py")
 GROUPS = {
     **{END_TO_END + file: "side by side" for file in SIDE_BY_SIDE},
     **{END_TO_END + file: "pages" for file in PAGES},
+    **{END_TO_END + file: file for file in LONG},
     END_TO_END + "test_accuracy.py": "alone",
     "tests/test_sim_timing.py": "alone",
     "tests/test_sim_script.py": "alone",
