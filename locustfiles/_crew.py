@@ -15,6 +15,7 @@ from gevent.lock import RLock
 
 from locustfiles._clocks import Offset, exchange
 from locustfiles._cost import Cost
+from locustfiles._errors import shown
 from locustfiles._member import CLOCK, HERE, REACH, REACHED, code
 from locustfiles._meta import version
 
@@ -23,6 +24,7 @@ READY_S = 20.0  # reaching the server may take 10 s
 BURST = 5  # exchanges, one after another: the quickest says most
 SAMPLE_S = 5.0
 TOLD_MAX = 3
+ERROR_MAX = 400  # characters
 
 log = logging.getLogger("tokenswarm")
 
@@ -64,7 +66,7 @@ class Crew:
 
     def name(self, client: str) -> str:
         """Return what we call a worker: its host and its index."""
-        return f"{client.rpartition('_')[0]}-{self._runner.get_worker_index(client)}"
+        return f"{shown(client.rpartition('_')[0])}-{self._runner.get_worker_index(client)}"
 
     def costs(self, clients: list[str]) -> list[Cost]:
         """Return what a request and a token cost each of these workers at least."""
@@ -124,14 +126,14 @@ class Crew:
             self._costs[client] = Cost(*said["cost"])
             self._ping(client, BURST)  # one that joins a run is not waited for
             return
-        found = f"found Tokenswarm {said['version']} (code {said['code']})"
+        found = f"found Tokenswarm {shown(str(said['version']))} (code {shown(str(said['code']))})"
         why = self._strangers[client] = f"{found}, expected {version()} (code {self._code})"
         log.error("Worker %s: %s", self.name(client), why)
         self._turned_away(client, why, 0)
 
     def _has_reached(self, msg: Any, **_: Any) -> None:
         if msg.data["number"] == self._number:
-            self._reached[msg.node_id] = msg.data["error"]
+            self._reached[msg.node_id] = shown(msg.data["error"], ERROR_MAX)
 
     def _ping(self, client: str, times: int) -> None:
         self._bursts[client] = times - 1
@@ -139,6 +141,8 @@ class Crew:
 
     def _told(self, msg: Any, **_: Any) -> None:
         back_ns, client, said = time.time_ns(), msg.node_id, msg.data
+        if client not in self._bursts:
+            return  # nobody asked it
         sample = exchange(said["sent_ns"], said["heard_ns"], said["answered_ns"], back_ns)
         if client in self._offsets:
             self._offsets[client].take(sample)
