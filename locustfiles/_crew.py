@@ -34,11 +34,13 @@ class CrewError(Exception):
 
 
 class Ask(NamedTuple):
-    """What workers must know to reach the server."""
+    """What workers must know to reach the server, and to send the same: a file, and its digest."""
 
     host: str
     verify: bool
     model: str
+    prompts: str = ""
+    digest: str = ""
 
 
 class Crew:
