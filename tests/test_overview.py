@@ -204,7 +204,11 @@ def test_one_server_alone_has_a_page_for_each_level(sweep: list[Judged], tmp_pat
 
 @pytest.mark.parametrize(
     ("quality", "sized", "pages"),
-    [(None, None, 1), ({"awq": {"status": "PASS", "reasons": []}}, None, 3), (None, ASKED, 3)],
+    [
+        (None, None, 1),
+        ({"awq": {"status": "PASS", "reasons": []}}, None, 3),
+        pytest.param(None, ASKED, 3, marks=pytest.mark.slow),
+    ],
 )
 def test_two_runs_side_by_side_say_all_unless_there_is_more_to_tell(
     sweep: list[Judged], tmp_path: Path, quality: dict[str, Any] | None, sized: Sized | None, pages: int

@@ -2,6 +2,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -194,6 +196,8 @@ def test_fonts_are_embedded(report: Path) -> None:
 
 REBUILD = """
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from analysis.report import write_report
 from analysis.rundir import load
@@ -268,17 +272,20 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 }
 
 
+MANY_RUNS = pytest.param("five", marks=pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
-def experiments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Judged]]:
+def experiments(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Judged]]:
     folder = tmp_path_factory.mktemp("experiments")
-    return {name: experiment(folder / name, **knobs) for name, knobs in EXPERIMENTS.items()}
+    return cache(lambda name: experiment(folder / name, **EXPERIMENTS[name]))
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", ["levels", "one load", "one pair", "no ratio", MANY_RUNS])
 def test_every_text_of_a_comparison_is_on_the_page_and_none_covers_another(
-    experiments: dict[str, list[Judged]], name: str
+    experiments: Callable[[str], list[Judged]], name: str
 ) -> None:
-    judged = experiments[name]
+    judged = experiments(name)
     comparison = compare(judged)
     texts = laid_out(page_comparison(comparison, judged, QUALITY))
     assert any(text.startswith("awq ") for text in texts)
@@ -286,12 +293,12 @@ def test_every_text_of_a_comparison_is_on_the_page_and_none_covers_another(
 
 
 def test_a_comparison_is_the_first_page_and_pairs_follow(
-    experiments: dict[str, list[Judged]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experiments: Callable[[str], list[Judged]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         web_report, "write_html", lambda *_, **__: None
     )  # of 18 runs; test_web_report looks at it
-    judged = experiments["levels"]
+    judged = experiments("levels")
     comparison = compare(judged)
     pdf = write_comparison(comparison, judged, QUALITY, tmp_path)
     first, *pairs = PdfReader(pdf).pages
@@ -319,6 +326,8 @@ def test_a_comparison_is_the_first_page_and_pairs_follow(
 
 COMPARE = """
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from analysis.compare import compare
 from analysis.report import write_comparison
@@ -333,9 +342,9 @@ write_comparison(compare(judged), judged, quality, Path(sys.argv[1]))
 
 @pytest.mark.slow
 def test_the_same_experiment_gives_the_same_bytes_in_another_process(
-    experiments: dict[str, list[Judged]], tmp_path: Path
+    experiments: Callable[[str], list[Judged]], tmp_path: Path
 ) -> None:
-    judged = experiments["one pair"]
+    judged = experiments("one pair")
     quality = {"awq": {"status": "PASS", "reasons": ["all 7 limits hold"]}}
     write_comparison(compare(judged), judged, quality, tmp_path / "here")
     command = [sys.executable, "-c", COMPARE, str(tmp_path / "there"), *(str(run.path) for run, _ in judged)]

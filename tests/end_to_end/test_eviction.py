@@ -96,6 +96,7 @@ def test_while_a_run_goes_on(tmp_path: Path) -> None:
     assert left(ended.out) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_between_two_runs(tmp_path: Path) -> None:
     """The first run is whole and would pass; the second waits for a stranger's request to end."""
@@ -139,6 +140,7 @@ def test_before_the_first_request(tmp_path: Path, log: str) -> None:
     assert left(ended.out) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_while_the_runs_are_judged(tmp_path: Path) -> None:
     with running(tmp_path, EXPERIMENT.format(server=SIM, duration_s=4)) as experiment:

@@ -94,6 +94,7 @@ def command_lines(mark: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)  # half a minute where nobody else is
 def test_workers_come_to_every_run_of_an_experiment(tmp_path: Path) -> None:
     """One is there before the master and one comes late; the key is in nobody's arguments and in no file."""
@@ -125,6 +126,7 @@ def test_workers_come_to_every_run_of_an_experiment(tmp_path: Path) -> None:
     assert left(experiment.out) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_workers_come_to_every_run_of_a_search(tmp_path: Path) -> None:
     """Closed, too: whether a worker sends with one locustfile or the other is the master's to say."""
@@ -195,6 +197,7 @@ def test_no_master_is_one_line(tmp_path: Path) -> None:
     assert alone.said.splitlines()[-1] == f"tokenswarm: no master came to 127.0.0.1:{port} within 1 s"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_workers_whose_master_is_gone_stop_at_once(tmp_path: Path) -> None:
     """Master and front door are killed while streams of 20 s go on: soon nothing runs at the server."""

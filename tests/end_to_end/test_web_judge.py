@@ -129,7 +129,10 @@ def shows(page: Web, text: str, words: str) -> bool:
     return {row["objective"]: row["light"] for row in tab(page)}.get(text) == words
 
 
-@pytest.mark.parametrize("workers", [0, 1], ids=["alone", "with a worker"])
+@pytest.mark.parametrize(
+    "workers",
+    [pytest.param(0, id="alone"), pytest.param(1, id="with a worker", marks=pytest.mark.slow)],
+)
 def test_from_the_first_light_to_the_last(tmp_path: Path, workers: int) -> None:
     (tmp_path / "slo.yaml").write_text(SLO)
     with web(tmp_path, "--sla", "slo.yaml", "--run-dir", "run", workers=workers) as page:

@@ -218,6 +218,7 @@ def test_workers_of_a_run_that_is_over_do_not_come_to_the_next(cluster: tuple[St
     assert sorted(store.names("Job")) == [MASTER, "loadtest-master-b2", "loadtest-workers-b2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "condition", "code"),
     [
@@ -247,6 +248,7 @@ def test_wait_ends_with_the_runs_own_exit_code(
     assert found.stdout == (str(end["message"]) if end and "message" in end else "")
 
 
+@pytest.mark.slow
 def test_wait_that_waits_too_long_or_for_nothing(cluster: tuple[Store, Ask]) -> None:
     _, ask = cluster
     assert "not found" in ask("wait", "ci", "a1").mistake()
@@ -274,6 +276,7 @@ esac
     assert found.mistake() == "tokenswarm: kubectl wait: connection reset"
 
 
+@pytest.mark.slow
 def test_logs(cluster: tuple[Store, Ask]) -> None:
     store, ask = cluster
     assert "not found" in ask("logs", "ci", "a1").mistake()
@@ -316,6 +319,7 @@ def test_the_reader_comes_from_where_the_overlay_has_its_image(
     assert pod["spec"]["containers"][0]["image"] == "registry.example/tokenswarm:7"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
@@ -345,6 +349,7 @@ def test_fetch_of_results_that_are_not_there(cluster: tuple[Store, Ask]) -> None
     assert f"expected one of {MASTER}-*" in found.mistake()
 
 
+@pytest.mark.slow
 def test_clean(cluster: tuple[Store, Ask]) -> None:
     store, ask = cluster
     ask("apply", "ci", "a1")
