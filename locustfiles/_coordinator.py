@@ -26,7 +26,7 @@ from locustfiles._markers import Markers
 from locustfiles._options import Settings
 from locustfiles._run import Run
 from locustfiles._target import KeyRule, Target, TargetError
-from locustfiles._workload import WorkloadError
+from locustfiles._workload import WorkloadError, digest
 
 EXIT_USAGE, EXIT_INVALID, EXIT_NOT_STARTED = 2, 5, 6
 FIXED = ("run_dir", "prompts", "insecure", "sla")  # the command line's: a web page must not choose files
@@ -166,7 +166,10 @@ class Coordinator:
         if loop == "open" and (why := _cost.too_much(settings, runner.target_user_count, costs)):
             raise CrewError(why)
         if self.crew:
-            ask = Ask(self.environment.host or target.url, settings.verify, target.model)
+            prompts = settings.workload.prompts
+            file = self.environment.parsed_options.prompts if prompts else ""
+            url = self.environment.host or target.url
+            ask = Ask(url, settings.verify, target.model, file, digest(prompts))
             self.crew.make_ready(clients, ask)
 
     def _test_start(self, environment: Any, **_: Any) -> None:

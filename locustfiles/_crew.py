@@ -15,14 +15,16 @@ from gevent.lock import RLock
 
 from locustfiles._clocks import Offset, exchange
 from locustfiles._cost import Cost
+from locustfiles._errors import shown
 from locustfiles._member import CLOCK, HERE, REACH, REACHED, code
 from locustfiles._meta import version
 
-HELLO_S = 5.0  # a worker says what it is as soon as it is connected
+HELLO_S = 20.0  # for workers that have only just started; it ends as soon as all have spoken
 READY_S = 20.0  # reaching the server may take 10 s
 BURST = 5  # exchanges, one after another: the quickest says most
 SAMPLE_S = 5.0
 TOLD_MAX = 3
+ERROR_MAX = 400  # characters
 
 log = logging.getLogger("tokenswarm")
 
@@ -32,11 +34,13 @@ class CrewError(Exception):
 
 
 class Ask(NamedTuple):
-    """What workers must know to reach the server."""
+    """What workers must know to reach the server, and to send the same: a file, and its digest."""
 
     host: str
     verify: bool
     model: str
+    prompts: str = ""
+    digest: str = ""
 
 
 class Crew:
@@ -64,7 +68,7 @@ class Crew:
 
     def name(self, client: str) -> str:
         """Return what we call a worker: its host and its index."""
-        return f"{client.rpartition('_')[0]}-{self._runner.get_worker_index(client)}"
+        return f"{shown(client.rpartition('_')[0])}-{self._runner.get_worker_index(client)}"
 
     def costs(self, clients: list[str]) -> list[Cost]:
         """Return what a request and a token cost each of these workers at least."""
@@ -124,14 +128,14 @@ class Crew:
             self._costs[client] = Cost(*said["cost"])
             self._ping(client, BURST)  # one that joins a run is not waited for
             return
-        found = f"found Tokenswarm {said['version']} (code {said['code']})"
+        found = f"found Tokenswarm {shown(str(said['version']))} (code {shown(str(said['code']))})"
         why = self._strangers[client] = f"{found}, expected {version()} (code {self._code})"
         log.error("Worker %s: %s", self.name(client), why)
         self._turned_away(client, why, 0)
 
     def _has_reached(self, msg: Any, **_: Any) -> None:
         if msg.data["number"] == self._number:
-            self._reached[msg.node_id] = msg.data["error"]
+            self._reached[msg.node_id] = shown(msg.data["error"], ERROR_MAX)
 
     def _ping(self, client: str, times: int) -> None:
         self._bursts[client] = times - 1
@@ -139,6 +143,8 @@ class Crew:
 
     def _told(self, msg: Any, **_: Any) -> None:
         back_ns, client, said = time.time_ns(), msg.node_id, msg.data
+        if client not in self._bursts:
+            return  # nobody asked it
         sample = exchange(said["sent_ns"], said["heard_ns"], said["answered_ns"], back_ns)
         if client in self._offsets:
             self._offsets[client].take(sample)

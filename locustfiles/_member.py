@@ -4,7 +4,8 @@ Theory of operation
 -------------------
 1. As soon as it has a master it says which code it runs, and what a request and a token cost it. The master
    counts nothing of a worker that did not say so, or runs other code.
-2. Before a run it is asked to reach the server: a policy or a name that is wrong here is known then.
+2. Before a run it is asked to reach the server, and to read the prompts' file: a policy or a name that is
+   wrong here, or another file of that name, is known then.
 3. Whoever has not heard of its master for GONE_S stops its load and cuts its streams: nobody would count
    them. What it has measured waits for QUIT_S, in case only the link was broken. Silence is measured as time
    in which this process was awake, not by the wall clock: one that is set forward is no dead master.
@@ -21,6 +22,7 @@ import gevent
 from locustfiles import _cost
 from locustfiles._meta import version
 from locustfiles._target import Target, TargetError
+from locustfiles._workload import WorkloadError, digest, read_prompts
 
 HERE, REACH, REACHED, CLOCK = (f"tokenswarm_{word}" for word in ("here", "reach", "reached", "clock"))
 GONE_S = 4.0  # master and worker exchange a heartbeat a second
@@ -46,6 +48,12 @@ def said() -> dict[str, Any]:
     return {"version": version(), "code": code(), "cost": list(_cost.measure())}
 
 
+def _compare_prompts(file: str, expected: str) -> None:
+    """Raise WorkloadError where this host's file is not the master's."""
+    if digest(read_prompts(file)) != expected:
+        raise WorkloadError(f"--prompts: found another {file} than the master's")
+
+
 class Member:
     """One worker as a part of its master's crew."""
 
@@ -67,8 +75,9 @@ class Member:
         self.place, self.of, self.offset_ns = asked["place"], asked["of"], asked["offset_ns"]
         error = ""
         try:
+            _compare_prompts(asked["prompts"], asked["digest"])
             Target.look(asked["host"], verify=asked["verify"], model=asked["model"])
-        except TargetError as found:
+        except (TargetError, WorkloadError) as found:
             error = str(found)
         self._runner.send_message(REACHED, {"number": asked["number"], "error": error})
 

@@ -4,6 +4,7 @@ Prompts are made of common English words in random order, so no two share a pref
 cache would fake the TTFT), unless they come from a file.
 """
 
+import hashlib
 import json
 import random
 from dataclasses import dataclass, field
@@ -116,6 +117,11 @@ def read_prompts(path: str) -> tuple[str, ...]:
     if not prompts:
         raise WorkloadError(f"--prompts: {path} holds no prompt, expected one a line")
     return prompts
+
+
+def digest(prompts: tuple[str, ...]) -> str:
+    """Return what tells these prompts from others; empty where there are none."""
+    return hashlib.sha256("\0".join(prompts).encode("utf-8", "replace")).hexdigest()[:12] if prompts else ""
 
 
 def _prompt(line: str, where: str) -> str:

@@ -119,6 +119,28 @@ def test_one_of_other_code_or_of_none_stops_all(
     assert "\n" not in str(error.value)
 
 
+def test_what_a_stranger_says_is_one_line_without_control_characters(
+    crew: tuple[Crew, Runner], turned_away: list[tuple[str, str, int]]
+) -> None:
+    made, runner = crew
+    runner.joins("\x1b[2Jb_2", {"version": "\x1b]0;x\a9\n", "code": "\x1b[31m", "cost": [1, 2]})
+    with pytest.raises(CrewError) as error:
+        made.meet(["\x1b[2Jb_2"])
+    assert str(error.value).isprintable()
+    assert turned_away[0][1].isprintable()
+
+
+def test_the_clock_of_one_that_was_not_asked_is_nobodys(crew: tuple[Crew, Runner]) -> None:
+    made, runner = crew
+    runner.joins("a_1", ours())
+    runner.clients["stranger_2"] = object()
+    year_2033 = {"sent_ns": 0, "heard_ns": 2 * 10**18, "answered_ns": 2 * 10**18}
+    runner.listeners[CLOCK](msg=Message(CLOCK, year_2033, "stranger_2"))
+    made.meet(["a_1"])
+    runner.listeners[CLOCK](msg=Message(CLOCK, year_2033, "stranger_2"))
+    assert [clock["worker"] for clock in made.offsets()] == ["a-0"]
+
+
 def test_those_that_do_not_reach_the_server_are_named_and_the_rest_counted(crew: tuple[Crew, Runner]) -> None:
     made, runner = crew
     clients = [f"host{number}_x" for number in range(6)]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.locusts import free_port
-from tokenswarm import TokenswarmError, worker
+from tokenswarm import TokenswarmError, experiment, judging, worker
 from tokenswarm.door import GREETING, Address, Door, address, look
+from tokenswarm.running import Order
 
 
 @contextmanager
@@ -95,6 +96,15 @@ def test_workers_that_did_not_come(tmp_path: Path) -> None:
     assert door.missed(log) == "found 1 of 3 workers at 127.0.0.1:5557 within 9 s"
     log.write_text("Waiting for workers to be ready, 1 of 3 connected\nsomething else\n")
     assert door.missed(log) == ""
+
+
+def test_an_experiment_goes_on_with_workers_from_where_they_came_before(tmp_path: Path) -> None:
+    """Without --listen it would go on with processes of this host, and nobody would be told."""
+    path = tmp_path / "e.yaml"
+    path.write_text("servers: [{url: 'http://10.0.0.9:8000'}]")
+    door = Door(Address("127.0.0.1", 5557), 9)
+    order = Order(experiment.read(path), path, judging.sla(None), tmp_path / "out", door)
+    assert order.goes_on_with().endswith(" --listen 127.0.0.1:5557")
 
 
 def test_a_master_that_stays_is_another_one_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,14 @@ def out(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def forge(out: Path, digest: bytes) -> None:
+    """Put something else where the digest of verdict.json is."""
+    sums = out / "SHA256SUMS"
+    right = sealing.digest(out / "verdict.json").encode()
+    assert right in sums.read_bytes()
+    sums.write_bytes(sums.read_bytes().replace(right, digest))
+
+
 def test_sha256sum_reads_it_and_finds_nothing_wrong(out: Path) -> None:
     sealing.seal(out, 3)
     done = subprocess.run(
@@ -49,6 +57,10 @@ def test_done_is_written_last(out: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (lambda out: (out / "one" / "requests.csv").unlink(), "one/requests.csv is missing"),
         (lambda out: (out / "verdict.json").write_text("[]"), "verdict.json is not what was sealed"),
         (lambda out: (out / "one" / "more").write_text(""), "one/more was not sealed"),
+        (lambda out: (out / "DONE").write_bytes(b""), "DONE holds no exit code"),
+        (lambda out: (out / "DONE").write_bytes(b"\xff"), "DONE holds no exit code"),
+        (lambda out: forge(out, b"\xff"), "verdict.json is not what was sealed"),
+        (lambda out: forge(out, b""), "verdict.json is not what was sealed"),
     ],
 )
 def test_every_change_is_seen(out: Path, harm: Callable[[Path], None], words: str) -> None:

@@ -16,7 +16,7 @@ import click
 from tokenswarm import EXIT_INVALID, EXIT_NOT_STARTED, EXIT_USAGE, TokenswarmError, kubectl, sealing
 from tokenswarm.rendering import Names, reader
 
-MASTERS = "app.kubernetes.io/component=master"
+MASTERS, WORKERS = (f"app.kubernetes.io/component={part}" for part in ("master", "worker"))
 CONTAINER = "tokenswarm"
 READER = "results-reader"
 RESULTS = "/results"
@@ -34,6 +34,10 @@ def apply(text: str, run: Names) -> None:
         if not _ended(job):
             found = f"Job {name} still runs in {run.namespace}: two runs would share a server"
             raise TokenswarmError(found, EXIT_NOT_STARTED)
+    for job in _items("jobs", run.namespace, WORKERS):
+        if not _ended(job):  # its master has; they look for another for a while, and would come to ours
+            name = job["metadata"]["name"]
+            kubectl.run("delete", "-n", run.namespace, "job", name, "--cascade=foreground")
     click.echo(kubectl.run("apply", "-f", "-", stdin=text), nl=False)
 
 
@@ -61,14 +65,17 @@ def wait(run: Names, limit_s: int) -> int:
 
 
 def _first(both: list[subprocess.Popen[str]]) -> subprocess.Popen[str]:
-    """Return the first that ends well; raises TokenswarmError where none does."""
+    """Return the first that ends well; raises TokenswarmError where one does not.
+
+    (The other might wait for what never comes: its Job ended in the way that nobody looks for any more.)
+    """
     while True:
         ended = [one for one in both if one.poll() is not None]
         for one in ended:
             if one.returncode == 0:
                 return one
-        if len(ended) == len(both):
-            said = both[0].stderr.read() if both[0].stderr else ""
+        for one in ended:
+            said = one.stderr.read() if one.stderr else ""
             raise TokenswarmError(f"kubectl wait: {kubectl.mistake(said)}", EXIT_NOT_STARTED)
         time.sleep(LOOK_S)
 

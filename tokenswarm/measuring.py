@@ -268,6 +268,8 @@ def _watch(process: subprocess.Popen[str], name: str, total_s: float, directory:
         try:
             process.wait(0.5)
         except subprocess.TimeoutExpired:
+            if evicted.came():  # Python dropped the exception: it does so in handlers around a fork
+                raise Evicted from None
             rows = _timeline(directory / "timeline.csv")
             elapsed_s = int(rows[-1]["unix_s"]) - int(rows[0]["unix_s"]) + 1 if rows else 0
             show(Progress(name, elapsed_s, total_s, rows[-2] if len(rows) > 1 else {}))

@@ -52,7 +52,9 @@ class Order:
             whole = bool(servers) and all(server["finished"] for server in servers)
         else:
             whole = all(resuming.is_whole(run, self.out) for run in schedule(self.plan))
-        return "" if whole else shlex.join(["tokenswarm", "run", str(self.path), "--resume", str(self.out)])
+        listen = ["--listen", str(self.door.at)] if self.door else []
+        again = ["tokenswarm", "run", str(self.path), "--resume", str(self.out), *listen]
+        return "" if whole else shlex.join(again)
 
 
 def run(order: Order, console: Console, *, resume: bool = False) -> judging.Conclusion | Found:

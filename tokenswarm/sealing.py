@@ -31,14 +31,16 @@ def damage(out: Path) -> list[str]:
     missing = [name for name in (DONE, SUMS) if not (out / name).is_file()]
     if missing:
         return [f"{name} is missing: the results are not all there" for name in missing]
-    sums = dict(_read(line) for line in (out / SUMS).read_text(encoding="utf-8").splitlines())
+    if not (out / DONE).read_text(encoding="utf-8", errors="replace").strip().isdecimal():
+        return [f"{DONE} holds no exit code"]
+    sums = dict(_read(line) for line in (out / SUMS).read_text("utf-8", "replace").splitlines())
     there = dict(files(out))
     return [
         *(f"{name} is missing" for name in sums if name not in there),
         *(
             f"{name} is not what was sealed"
             for name, file in there.items()
-            if sums.get(name, "") not in {"", digest(file)}
+            if name in sums and sums[name] != digest(file)
         ),
         *(f"{name} was not sealed" for name in there if name not in sums),
     ]

@@ -159,6 +159,37 @@ def test_too_few_workers_is_one_line(tmp_path: Path) -> None:
     assert (experiment.out / "DONE").read_text() == "6\n"
 
 
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        (None, "--prompts: cannot read p.txt"),
+        ("other words", "--prompts: found another p.txt than the master's"),
+    ],
+)
+def test_a_worker_that_has_not_the_same_prompts_is_named(
+    tmp_path: Path, there: str | None, words: str
+) -> None:
+    """Each reads the file on its own host: what they sent would be two workloads, and nobody would know."""
+    port = free_port()
+    (tmp_path / "p.txt").write_text("these words\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if there:
+        (elsewhere / "p.txt").write_text(there)
+    text = BLOCKS.replace("workload: {", "workload: {options: [--prompts, p.txt], ")
+    with (
+        worker(tmp_path, port, 0, "--linger", "1"),
+        worker(elsewhere, port, 1, "--linger", "1"),
+        listening(tmp_path, text, port) as experiment,
+    ):
+        code = experiment.process.wait(90)
+    assert code == 6, experiment.said
+    (line,) = [line for line in experiment.said.splitlines() if line.startswith("tokenswarm: ")]
+    assert line.startswith("tokenswarm: one-1: worker ")
+    assert words in line
+    assert ";" not in line  # the other worker has it
+
+
 def test_no_master_is_one_line(tmp_path: Path) -> None:
     port = free_port()
     with worker(tmp_path, port, 0, "--wait", "1") as alone:

@@ -192,6 +192,11 @@ class Handler(BaseHTTPRequestHandler):
         self.store.created.append(one)
         self._answer(self.store.put(where, one), 201)
 
+    def do_PATCH(self) -> None:
+        path, _ = self._read()
+        change = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self._answer(self.store.put(path, merged(self.store.objects[path], change)))
+
     def do_DELETE(self) -> None:
         path, _ = self._read()
         self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -236,6 +241,17 @@ class Handler(BaseHTTPRequestHandler):
         length = bytes([len(data)]) if len(data) < 126 else bytes([126]) + len(data).to_bytes(2, "big")
         self.wfile.write(bytes([0x80 | kind]) + length + data)
         self.wfile.flush()
+
+
+def merged(one: Object, change: Object) -> Object:
+    """Apply a patch, as far as maps go."""
+    both = {
+        name: merged(one[name], value)
+        if isinstance(value, dict) and isinstance(one.get(name), dict)
+        else value
+        for name, value in change.items()
+    }
+    return {name: value for name, value in (one | both).items() if value is not None and name != "$patch"}
 
 
 LISTS = {plural(kind): (kind, version) for version, kinds in KINDS.items() for kind in kinds}

@@ -208,6 +208,16 @@ def test_apply_creates_all_and_begins_a_run_once(cluster: tuple[Store, Ask]) -> 
     assert len(store.names("Job")) == 2
 
 
+def test_workers_of_a_run_that_is_over_do_not_come_to_the_next(cluster: tuple[Store, Ask]) -> None:
+    """They look for a master for a while after their own is gone, by the same name."""
+    store, ask = cluster
+    assert ask("apply", "ci", "a1").code == 0
+    store.finish(NAMESPACE, MASTER, {"exitCode": 0}, "Complete")
+    following = ask("apply", "ci", "b2")
+    assert following.code == 0, following.stderr
+    assert sorted(store.names("Job")) == [MASTER, "loadtest-master-b2", "loadtest-workers-b2"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "condition", "code"),
@@ -246,6 +256,24 @@ def test_wait_that_waits_too_long_or_for_nothing(cluster: tuple[Store, Ask]) -> 
     late = ask("wait", "ci", "a1", "--timeout", "1")
     assert late.code == 6
     assert "timed out waiting" in late.mistake()
+
+
+@pytest.mark.parametrize("broken", ["complete", "failed"])
+def test_wait_does_not_wait_for_ever_with_one_eye(tmp_path: Path, broken: str) -> None:
+    """Whoever looks for one end alone never sees the other."""
+    script = f"""#!/bin/sh
+case "$*" in
+    *condition={broken}*) echo "error: connection reset" >&2; exit 1 ;;
+    *condition=*) exec sleep 50 ;;
+    *) exec {tool("kubectl")} "$@" ;;
+esac
+"""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "kubectl").write_text(script)
+    (tmp_path / "bin" / "kubectl").chmod(0o755)
+    found = asking(tmp_path, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")("wait", "ci", "a1")
+    assert found.code == 6
+    assert found.mistake() == "tokenswarm: kubectl wait: connection reset"
 
 
 @pytest.mark.slow

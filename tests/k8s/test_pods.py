@@ -120,6 +120,20 @@ def test_without_a_server_the_job_says_that_it_could_not_start(tmp_path: Path) -
     assert outcomes == ["Failed: PodFailurePolicy"] * 2
 
 
+def test_a_master_that_waits_for_its_server_can_be_told_to_end(tmp_path: Path) -> None:
+    """Else who deletes the Job waits for its whole grace period."""
+    found = deepcopy(overlay("ci"))
+    runs.server(found)["spec"]["replicas"] = 0
+    with running(found, tmp_path) as cluster:
+        master, deadline = cluster.pods[MASTER], time.monotonic() + 60
+        while "llm-server" not in master.log():
+            assert time.monotonic() < deadline, shown(cluster)
+            time.sleep(0.2)
+        master.send(signal.SIGTERM)
+        master.thread.join(30)
+        assert master.code == 143, shown(cluster)
+
+
 def test_a_volume_that_the_user_may_not_write_is_found_here_alone(tmp_path: Path) -> None:
     found = deepcopy(overlay("ci"))
     del pod(runs.master(found))["securityContext"]["fsGroup"]  # valid, and no check of text can know

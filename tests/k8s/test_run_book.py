@@ -8,7 +8,7 @@ import click
 import pytest
 
 from tests.k8s.checks import VERSIONS
-from tests.k8s.manifests import K8S, OVERLAYS, documents, name_of
+from tests.k8s.manifests import K8S, OVERLAYS, ROOT, documents, name_of
 from tests.k8s.test_faults import FAULTS
 from tokenswarm.cli import cli
 
@@ -43,6 +43,18 @@ def test_its_names_are_those_of_the_folders() -> None:
     assert all(version in TEXT for version in VERSIONS)
     assert len(FAULTS) == 19
     assert "nineteen mistakes" in TEXT
+
+
+def test_no_key_is_on_a_command_line_where_every_process_can_read_it() -> None:
+    texts = [TEXT, *(path.read_text(encoding="utf-8") for path in K8S.rglob("*.yaml"))]
+    assert sum("HF_TOKEN" in text for text in texts) > 1
+    assert not [text for text in texts if "--from-literal" in text]
+
+
+def test_docker_leaves_out_of_an_image_what_buildah_does() -> None:
+    """It reads no other name; buildah prefers the other. test_image shows what is left out."""
+    assert (ROOT / ".dockerignore").is_file()
+    assert not (ROOT / ".containerignore").exists()
 
 
 def test_what_it_asks_kubectl_for_is_there() -> None:
