@@ -64,6 +64,8 @@ class Crew:
         self._starting = RLock()
         self._locust_handle, self._locust_start = self._runner.handle_message, self._runner.start
         self._runner.handle_message, self._runner.start = self._handle, self._start
+        self._locust_receive = self._runner.server.recv_from_client
+        self._runner.server.recv_from_client = self._receive
         gevent.spawn(self._sample_forever)
 
     def name(self, client: str) -> str:
@@ -159,6 +161,14 @@ class Crew:
             for client in list(self._offsets):
                 if client in self._runner.clients:
                     self._ping(client, BURST)
+
+    def _receive(self) -> Any:
+        """Receive as Locust does; what is no message must not end the loop that all workers are heard by."""
+        while True:
+            try:
+                return self._locust_receive()
+            except (TypeError, ValueError, IndexError) as error:  # those that Locust does not foresee
+                log.error("Something came that is no message of Locust's: %s", shown(str(error)))
 
     def _handle(self, client: str, msg: Any) -> None:
         """Handle a message as Locust does, but no report of a worker that does not belong to the crew."""

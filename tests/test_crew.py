@@ -5,6 +5,9 @@ from typing import Any
 
 import gevent
 import pytest
+import zmq.green as zmq
+from locust.rpc.protocol import Message as Sent
+from locust.rpc.zmqrpc import Server
 
 from locustfiles import _crew
 from locustfiles._crew import Ask, Crew, CrewError
@@ -28,6 +31,7 @@ class Runner:
         self.starts: list[object] = []
         self.errors: dict[str, str | None] = {}  # of reaching the server; None: says nothing
         self.asked: dict[str, dict[str, Any]] = {}
+        self.server = Server("127.0.0.1", 0)
 
     def register_message(self, kind: str, listener: Callable[..., None]) -> None:
         self.listeners[kind] = listener
@@ -178,3 +182,19 @@ def test_start_in_the_receive_loop_does_not_hold_it_up(crew: tuple[Crew, Runner]
     gevent.sleep(0.01)
     assert len(runner.starts) == 1
     assert runner.starts[0] is not gevent.getcurrent()
+
+
+@pytest.mark.parametrize("frames", [[b"\x01"], [b""], [b"", b"\xc1"], [b"\x93\x01\x02"], [b"\x92\x01\x02"]])
+def test_what_is_no_message_is_one_line_and_the_next_is_heard(
+    crew: tuple[Crew, Runner], caplog: pytest.LogCaptureFixture, frames: list[bytes]
+) -> None:
+    _, runner = crew
+    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.setsockopt(zmq.IDENTITY, b"w_1")
+        peer.connect(f"tcp://127.0.0.1:{runner.server.port}")
+        peer.send_multipart(frames)
+        peer.send(Sent("client_ready", 1, "w_1").serialize())
+        with gevent.Timeout(10):
+            client, message = runner.server.recv_from_client()
+    assert (client, message.type) == ("w_1", "client_ready")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
