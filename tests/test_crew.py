@@ -6,13 +6,14 @@ from typing import Any
 import gevent
 import pytest
 import zmq.green as zmq
-from locust.rpc.protocol import Message as Sent
-from locust.rpc.zmqrpc import Server
+from locust.rpc import protocol, zmqrpc
 
 from locustfiles import _crew
 from locustfiles._crew import Ask, Crew, CrewError
 from locustfiles._member import CLOCK, HERE, REACH, REACHED, code
 
+server: Any = zmqrpc.Server  # untyped upstream
+sent: Any = protocol.Message
 ASK = Ask("http://server", verify=True, model="m")
 
 
@@ -31,7 +32,7 @@ class Runner:
         self.starts: list[object] = []
         self.errors: dict[str, str | None] = {}  # of reaching the server; None: says nothing
         self.asked: dict[str, dict[str, Any]] = {}
-        self.server = Server("127.0.0.1", 0)
+        self.server = server("127.0.0.1", 0)
 
     def register_message(self, kind: str, listener: Callable[..., None]) -> None:
         self.listeners[kind] = listener
@@ -193,7 +194,7 @@ def test_what_is_no_message_is_one_line_and_the_next_is_heard(
         peer.setsockopt(zmq.IDENTITY, b"w_1")
         peer.connect(f"tcp://127.0.0.1:{runner.server.port}")
         peer.send_multipart(frames)
-        peer.send(Sent("client_ready", 1, "w_1").serialize())
+        peer.send(sent("client_ready", 1, "w_1").serialize())
         with gevent.Timeout(10):
             client, message = runner.server.recv_from_client()
     assert (client, message.type) == ("w_1", "client_ready")
