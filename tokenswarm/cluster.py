@@ -124,7 +124,7 @@ def fetch(run: Names, out: Path | None) -> tuple[Path, int]:
     try:
         kubectl.run("apply", *where, "-f", "-", stdin=reader(run.image))
         kubectl.run("wait", *where, f"pod/{READER}", "--for=condition=Ready", "--timeout=300s")
-        name = _one_of(kubectl.run("exec", *where, READER, "--", "ls", RESULTS).split(), run.master)
+        name = _latest_of(kubectl.run("exec", *where, READER, "--", "ls", "-t", RESULTS).split(), run.master)
         target = out or Path("out") / name
         if target.exists() and any(target.iterdir()):
             raise TokenswarmError(f"--out: found {target} with files in it, expected a new one", EXIT_USAGE)
@@ -140,12 +140,17 @@ def fetch(run: Names, out: Path | None) -> tuple[Path, int]:
     return target, int((target / sealing.DONE).read_text(encoding="utf-8"))
 
 
-def _one_of(names: list[str], master: str) -> str:
-    """Return the results of a Job among all that a volume holds: a folder named after its pod."""
+def _latest_of(names: list[str], master: str) -> str:
+    """Return a Job's results among all that a volume holds, latest first: folders named after pods.
+
+    There are several where a run's id was used again after `clean`.
+    """
     own = [name for name in names if name.rpartition("-")[0] == master]
-    if len(own) != 1:
-        found = ", ".join(own or names) or "nothing"
-        raise TokenswarmError(f"found {found} in {RESULTS}, expected one of {master}-*", EXIT_NOT_STARTED)
+    if not own:
+        found = ", ".join(names) or "nothing"
+        raise TokenswarmError(f"found {found} in {RESULTS}, expected {master}-*", EXIT_NOT_STARTED)
+    if len(own) > 1:
+        click.echo(f"found {', '.join(own)}: the first is the latest, and is fetched", err=True)
     return own[0]
 
 
