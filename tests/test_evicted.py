@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.run_directories import Load, write_run
-from tokenswarm import cli, cli_running, evicted, judging, sealing
+from tokenswarm import cli, cli_running, evicted, judging, processes, sealing
 from tokenswarm.evicted import Evicted
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,3 +105,22 @@ def test_an_eviction_is_forgotten_where_the_run_is_judged_after_all(tmp_path: Pa
     assert not evicted_verdict.exists()
     judging.conclude([run], judging.sla(None), run)
     assert (run / "verdict.json").exists()
+
+
+@pytest.mark.usefixtures("signals")
+def test_while_a_process_is_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is raised in a handler around a fork is lost: it is raised as soon as the process can be ended."""
+    started: list[subprocess.Popen[str]] = []
+    fork = subprocess.Popen
+
+    def told_meanwhile(*words: Any, **more: Any) -> subprocess.Popen[str]:
+        told_to_end()
+        started.append(fork(*words, **more))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", told_meanwhile)
+    evicted.listen()
+    with pytest.raises(Evicted), processes.child(["sleep", "60"], tmp_path / "log"):
+        pytest.fail("it went on")
+    assert started[0].returncode is not None
+    evicted.recall()  # once

@@ -6,6 +6,8 @@ No other module of ours may be needed here: SIGTERM can come while they are impo
 
 import json
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -17,7 +19,7 @@ class Evicted(KeyboardInterrupt):
     """SIGTERM came."""
 
 
-_came = False
+_came = _held = _kept = False
 
 
 def listen() -> None:
@@ -26,9 +28,29 @@ def listen() -> None:
 
 
 def _hear(_number: int, _frame: FrameType | None) -> None:
-    global _came  # noqa: PLW0603 - a process gets one SIGTERM that counts
+    global _came, _kept
     if not _came:
-        _came = True
+        _came, _kept = True, _held
+        if not _held:
+            raise Evicted
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Keep SIGTERM back while a process is forked, where Python would print and drop what is raised."""
+    global _held  # noqa: PLW0603 - signals are the process's, too
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+
+
+def recall() -> None:
+    """Raise what was kept back, once."""
+    global _kept  # noqa: PLW0603
+    if _kept:
+        _kept = False
         raise Evicted
 
 

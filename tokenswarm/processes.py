@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tokenswarm import EXIT_NOT_STARTED, ROOT, TokenswarmError
+from tokenswarm import EXIT_NOT_STARTED, ROOT, TokenswarmError, evicted
 
 PR_SET_PDEATHSIG = 1
 START_S = 20.0
@@ -32,7 +32,7 @@ def child(
     Afterwards it is asked to end (SIGTERM), and after 15 s made to, with everything it started.
     """
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    with log.open("ab") if log else contextlib.nullcontext() as messages:
+    with log.open("ab") if log else contextlib.nullcontext() as messages, evicted.held():
         process = subprocess.Popen(  # noqa: S603 - our own program, arguments as a list
             arguments,
             stdin=subprocess.DEVNULL,
@@ -44,6 +44,7 @@ def child(
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, and we have no threads
         )
     try:
+        evicted.recall()
         yield process
     finally:
         _end(process)
