@@ -19,12 +19,12 @@ GOALS = {LOAD_A.name: 2.0, LOAD_B.name: 2.2}
 
 
 def worker_us(port: int, load: Load, folder: Path) -> tuple[float, float]:
-    """Return (CPU microseconds per token, coalesced share) of one worker: the slope from 5 to 25 seconds."""
+    """Return (CPU microseconds per token, coalesced share) of one worker: the slope from 5 to 20 seconds."""
     options = [str(HERE / "staggered.py"), "--endpoint", "completions"]
     options += ["--prompt-words", "40", "--max-tokens", str(load.tokens)]
     runs = [
         locust_worker(port, folder / f"{port}-{seconds}", seconds, load.streams, options)
-        for seconds in (5, 25)
+        for seconds in (5, 20)
     ]
     short, long = ((run.cpu_s, run.meta["instrument"]["chunks"]) for run in runs)
     share = runs[1].meta["instrument"]["coalesced_share"]
