@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .objective import ObjectiveResult
 from .pooling import MIN_RUNS
 from .sla import POOLED_METRICS, Latency, Objective
-from .statistics import CONFIDENCE, LEAST, MEAN_UPPER, mean_error, small_sample_factor
+from .statistics import CONFIDENCE, LEAST, MEAN_LEVELS, mean_error, small_sample_factor
 
 POWER = 0.8
 
@@ -104,7 +104,7 @@ def _for_mean(earlier: Earlier | None) -> tuple[int | None, str]:
     distance = abs(found.limit - found.observed_ok_only)
     if distance == 0:
         return None, "the mean was the limit itself: no number decides"
-    reach = float(ndtri(MEAN_UPPER) + ndtri(POWER))
+    reach = float(ndtri(max(MEAN_LEVELS)) + ndtri(POWER))
     return math.ceil(found.n_eff * (reach * error / distance) ** 2), ""
 
 

@@ -11,8 +11,8 @@ from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult, lasting, lasts
 from .statistics import (
     BATCHES,
     CONFIDENCE,
-    MEAN_UPPER,
-    RUNS_UPPER,
+    MEAN_LEVELS,
+    RUNS_LEVELS,
     batch_means_error,
     cluster_effect,
     freedom,
@@ -161,14 +161,18 @@ def _within(seen: Sequence[ObjectiveResult]) -> float:
     """Return what runs that differ by chance only are worth; five or more tell it better than each by itself.
 
     If all of them have an interval: shorter runs look too independent, all of them alike, and their number
-    does not mend that (tests/statistics).
+    does not mend that. How many of a run's events are worth one scatters far up and little down, so an
+    average of few estimates mostly lies low, and the sum of what each seems worth high: the root mean square
+    does not (tests/statistics).
     """
     own = [one.n_eff or 0.0 for one in seen]
     degrees = [one.degrees for one in seen if one.degrees and one.bound_high is not None]
-    if len(seen) < MIN_RUNS or len(degrees) < len(seen):
+    if len(seen) < MIN_RUNS or len(degrees) < len(seen) or not all(own):
         return sum(own)
-    bare = sum(n_eff / small_sample_factor(one) for n_eff, one in zip(own, degrees, strict=True))
-    return bare * small_sample_factor(sum(degrees))
+    size = np.array([one.n for one in seen], dtype=np.float64)
+    alike = size / own * [small_sample_factor(one) for one in degrees]
+    together = math.sqrt(float(size @ alike**2) / float(size.sum()))
+    return float(size.sum()) / together * small_sample_factor(sum(degrees))
 
 
 def _split(seen: Sequence[ObjectiveResult], spread: Spread) -> Spread:
@@ -232,8 +236,8 @@ def _few_bounds(
     """Return bounds on the mean of runs that differ by their own errors only; rates have no `independent`."""
     error = math.sqrt(sum(one**2 for one in errors)) / len(errors)
     if independent is None:
-        return t_bounds(mean(values), error, BATCHES - 1, RUNS_UPPER)
-    return t_bounds(mean(values), error, freedom(independent), MEAN_UPPER)
+        return t_bounds(mean(values), error, BATCHES - 1, RUNS_LEVELS)
+    return t_bounds(mean(values), error, freedom(independent), MEAN_LEVELS)
 
 
 def _undecided_per_s(rate: ObjectiveResult) -> float:

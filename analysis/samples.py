@@ -32,6 +32,10 @@ BoolArray = NDArray[np.bool_]
 MIN_OWN_EVENTS = 50
 """Dependence is also estimated at the sample's own quantile, where at least so many values lie above it."""
 
+WIDE_SHARE = 0.05
+"""Also from the 95th percentile on: in a short run too few busy times lie above the 99th to tell how long
+they last, and a queue's p99 looks worth twice what it is (tests/statistics)."""
+
 EXCESS = 10
 """And from how far values lie beyond another quantile, that so many times as many exceed."""
 
@@ -218,7 +222,12 @@ def _own_tau(values: FloatArray, allowed: float) -> float:
     """
     if not len(values):
         return 1.0
-    share = _own_share(len(values), allowed)
+    own = _own_share(len(values), allowed)
+    return max(_tau_above(values, share) for share in {own, max(own, WIDE_SHARE)})
+
+
+def _tau_above(values: FloatArray, share: float) -> float:
+    """Return the larger autocorrelation time of what such a share is above, and of how far it reaches."""
     threshold = rank_quantile(values, 1 - share)
     above = values >= threshold
     tau = autocorrelation_time(values > threshold if above.all() else above)
@@ -235,10 +244,13 @@ def _excess(values: FloatArray, share: float) -> FloatArray:
     excess = np.zeros(n)
     least = max(0, math.floor((1 - share) * n) - 1)  # what lies below this rank is not beyond the quantile
     beyond = np.flatnonzero(values >= np.partition(values, least)[least])
-    _, place, times = np.unique(values[beyond], return_inverse=True, return_counts=True)
+    beyond = beyond[np.argsort(values[beyond])]  # np.unique would take twice as long
+    ordered = values[beyond]
+    first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    times = np.diff(first, append=len(ordered))
     rank = n - len(beyond) + np.cumsum(times) - (times - 1) / 2
     scores: FloatArray = -np.log1p(-(rank - 0.5) / n)
-    excess[beyond] = np.maximum(0.0, scores + math.log(share))[place]
+    excess[beyond] = np.repeat(np.maximum(0.0, scores + math.log(share)), times)
     return excess
 
 

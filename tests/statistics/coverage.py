@@ -24,22 +24,25 @@ Bounds = tuple[float, float] | None
 
 @dataclass(frozen=True)
 class Coverage:
-    """Shares of the bounds that were given: with the truth below the upper one, and above the lower one."""
+    """Shares of the bounds that were given: the truth below the upper one, above the lower one, within."""
 
     upper: float
     lower: float
+    both: float
     given: float  # share of all that were asked for
 
 
 def covered(what: str, found: Sequence[Bounds], truth: float) -> Coverage:
-    """Count, and print a line; the nominal coverage of each side is 95 %."""
+    """Count, and print a line; nominal are 95 % of what lies between both."""
     bounds = [one for one in found if one is not None]
     count = max(1, len(bounds))
     upper = sum(high >= truth for _, high in bounds) / count
     lower = sum(low <= truth for low, _ in bounds) / count
+    both = sum(low <= truth <= high for low, high in bounds) / count
     given = len(bounds) / len(found)
-    print(f"\n  {what:<62} upper {upper:6.1%}  lower {lower:6.1%}  given {given:4.0%}", end="")
-    return Coverage(upper, lower, given)
+    print(f"\n  {what:<56} both {both:6.1%}  upper {upper:6.1%}  lower {lower:6.1%}", end="")
+    print(f"  given {given:4.0%}", end="")
+    return Coverage(upper, lower, both, given)
 
 
 def of_share(values: FloatArray, limit: float, allowed: float) -> ObjectiveResult:
@@ -85,9 +88,18 @@ def bounds_of(result: ObjectiveResult) -> Bounds:
     return result.bound_low, result.bound_high
 
 
-def together(results: Iterable[ObjectiveResult], runs: int) -> list[Bounds]:
+def together(results: Iterable[ObjectiveResult], runs: int) -> list[ObjectiveResult]:
     """Return what each so many runs say together."""
     source, found = iter(results), []
     while group := list(islice(source, runs)):
-        found.append(bounds_of(pooled(group)[0]))
+        found.append(pooled(group)[0])
     return found
+
+
+def can_be_missed(results: Sequence[ObjectiveResult], allowed: float) -> bool:
+    """Say whether a sample of this worth could show less than is allowed at all, if it had nothing bad.
+
+    At 5 % it must be worth 59 independent requests, at 1 % 299. Where few are, upper bounds hold always.
+    """
+    worth = float(np.median([one.n_eff or 0.0 for one in results]))
+    return worth > 0 and share_bounds(0, 0, worth)[1] < allowed

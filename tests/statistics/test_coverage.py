@@ -3,8 +3,10 @@
     pytest tests/statistics/test_coverage.py -s             a few figures
     pytest tests/statistics/test_coverage.py -s -m table    the table
 
-Nominal are 95 % for each side. An upper bound that covers less often would let a bad server PASS, a lower one
-would FAIL a good one. What is asserted is 93 % less three standard errors of the simulation.
+Nominal are 95 % for both bounds together, and so at least that for each: an upper bound that covers less
+often would let a bad server PASS, a lower one would FAIL a good one. What is asserted are 93 and 97 %, give
+and take three standard errors of the simulation. Only counts of too few cover more: no bad one of 100
+requests leaves 3 % possible, so the upper bound of a p99 holds whatever was seen.
 """
 
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from analysis.statistics import share_bounds
 from tests.statistics.coverage import (
     Bounds,
     bounds_of,
+    can_be_missed,
     covered,
     of_gaps,
     of_mean,
@@ -40,16 +43,21 @@ SINGLE = [
 POOLED = [(0.5, 300, 5), (0.5, 1500, 5), (0.8, 1500, 5), (0.8, 4000, 5), (0.8, 4000, 10), (0.9, 8000, 5)]
 
 
-def least(bounds: Sequence[Bounds]) -> float:
-    count = max(1, sum(one is not None for one in bounds))
-    return 0.93 - 3 * float(np.sqrt(0.93 * 0.07 / count))
-
-
-def check(what: str, bounds: Sequence[Bounds], truth: float) -> None:
+def check(what: str, results: Sequence[ObjectiveResult], truth: float, *, most: bool = True) -> None:
     """Print what is covered of the bounds that were given: refused ones do not count."""
-    found = covered(what, bounds, truth)
-    assert found.upper >= least(bounds)
-    assert found.lower >= least(bounds)
+    found = covered(what, [bounds_of(one) for one in results], truth)
+    given = max(1.0, found.given * len(results))
+    least = 0.93 - 3 * np.sqrt(0.93 * 0.07 / given)
+    assert found.both >= least
+    assert found.upper >= least
+    assert found.lower >= least
+    if most:
+        assert found.both <= 0.97 + 3 * np.sqrt(0.97 * 0.03 / given)
+
+
+def check_counts(what: str, results: Sequence[ObjectiveResult], allowed: float) -> None:
+    """The same of shares whose truth is what is allowed."""
+    check(what, results, allowed, most=can_be_missed(results, allowed))
 
 
 def shares(rho: float, n: int, runs: int, allowed: float) -> list[ObjectiveResult]:
@@ -62,17 +70,17 @@ def means(rho: float, n: int, runs: int) -> list[ObjectiveResult]:
 
 
 def test_shares_of_single_runs() -> None:
-    check("M/M/1 rho 0.5, 1,500 requests, p95", each(shares(0.5, 1500, 200, 0.05)), 0.05)
-    check("M/M/1 rho 0.5, 1,500 requests, p99", each(shares(0.5, 1500, 200, 0.01)), 0.01)
+    check_counts("M/M/1 rho 0.5, 1,500 requests, p95", shares(0.5, 1500, 200, 0.05), 0.05)
+    check_counts("M/M/1 rho 0.5, 1,500 requests, p99", shares(0.5, 1500, 200, 0.01), 0.01)
 
 
 def test_means_of_single_runs() -> None:
-    check("M/M/1 rho 0.5, 2,500 requests, mean", each(means(0.5, 2500, 200)), 2.0)
+    check("M/M/1 rho 0.5, 2,500 requests, mean", means(0.5, 2500, 200), 2.0)
 
 
 def test_five_runs_together() -> None:
     found = shares(0.8, 1500, 600, 0.05)
-    check("M/M/1 rho 0.8, 5 x 1,500 requests, p95", together(found, 5), 0.05)
+    check_counts("M/M/1 rho 0.8, 5 x 1,500 requests, p95", together(found, 5), 0.05)
     check("M/M/1 rho 0.8, 5 x 1,500 requests, mean", together(means(0.8, 1500, 600), 5), 5.0)
 
 
@@ -102,10 +110,6 @@ def differing(n: int, runs: int) -> tuple[float, list[ObjectiveResult], list[Bou
     return truth, found, summed
 
 
-def each(results: Sequence[ObjectiveResult]) -> list[Bounds]:
-    return [bounds_of(one) for one in results]
-
-
 def ttft(runs: Sequence[Batching], allowed: float) -> list[ObjectiveResult]:
     """Judge by a limit that `allowed` of all runs' requests reach, which makes that the truth."""
     limit = float(np.quantile(np.concatenate([run.ttft_ms for run in runs]), 1 - allowed))
@@ -122,9 +126,9 @@ def itl(runs: Sequence[Batching]) -> tuple[float, list[ObjectiveResult]]:
 
 def test_the_batching_server() -> None:
     runs = [batching(30, 20, seed) for seed in range(40)]
-    check("batching, 40 % busy, 5 x 20 s, TTFT p95", together(ttft(runs, 0.05), 5), 0.05)
+    check_counts("batching, 40 % busy, 5 x 20 s, TTFT p95", together(ttft(runs, 0.05), 5), 0.05)
     truth, gaps = itl(runs)
-    check("batching, 40 % busy, 20 s, gaps p99", each(gaps), truth)
+    check("batching, 40 % busy, 20 s, gaps p99", gaps, truth)
 
 
 @pytest.mark.table
@@ -133,9 +137,9 @@ def test_the_batching_server() -> None:
 def test_single_runs_in_full(rho: float, n: int) -> None:
     runs = min(1000, 16_000_000 // n)
     for allowed in (0.05, 0.01):
-        found = each(shares(rho, n, runs, allowed))
-        check(f"M/M/1 rho {rho}, {n:,} requests, p{100 - 100 * allowed:g}", found, allowed)
-    check(f"M/M/1 rho {rho}, {n:,} requests, mean", each(means(rho, n, runs)), 1 / (1 - rho))
+        found = shares(rho, n, runs, allowed)
+        check_counts(f"M/M/1 rho {rho}, {n:,} requests, p{100 - 100 * allowed:g}", found, allowed)
+    check(f"M/M/1 rho {rho}, {n:,} requests, mean", means(rho, n, runs), 1 / (1 - rho))
 
 
 @pytest.mark.table
@@ -145,7 +149,7 @@ def test_pools_in_full(rho: float, n: int, runs: int) -> None:
     groups = 400 if n < 4000 else 200
     for allowed in (0.05, 0.01):
         found = together(shares(rho, n, groups * runs, allowed), runs)
-        check(f"M/M/1 rho {rho}, {runs} x {n:,} requests, p{100 - 100 * allowed:g}", found, allowed)
+        check_counts(f"M/M/1 rho {rho}, {runs} x {n:,} requests, p{100 - 100 * allowed:g}", found, allowed)
     found = together(means(rho, n, groups * runs), runs)
     check(f"M/M/1 rho {rho}, {runs} x {n:,} requests, mean", found, 1 / (1 - rho))
 
@@ -158,10 +162,10 @@ def test_the_batching_server_in_full(rate: int, seconds: int) -> None:
     what = f"batching, {rate}/s, {seconds} s"
     for allowed in (0.05, 0.01):
         found = ttft(runs, allowed)
-        check(f"{what}, TTFT p{100 - 100 * allowed:g}", each(found), allowed)
-        check(f"5 x {what}, TTFT p{100 - 100 * allowed:g}", together(found, 5), allowed)
+        check_counts(f"{what}, TTFT p{100 - 100 * allowed:g}", found, allowed)
+        check_counts(f"5 x {what}, TTFT p{100 - 100 * allowed:g}", together(found, 5), allowed)
     truth, gaps = itl(runs)
-    check(f"{what}, gaps p99", each(gaps), truth)
+    check(f"{what}, gaps p99", gaps, truth)
     check(f"5 x {what}, gaps p99", together(gaps, 5), truth)
     mean = float(np.mean(np.concatenate([run.ttft_ms for run in runs])))
-    check(f"{what}, TTFT mean", each([of_mean(run.ttft_ms) for run in runs]), mean)
+    check(f"{what}, TTFT mean", [of_mean(run.ttft_ms) for run in runs], mean)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from analysis.objective import UNTIMED, WORTH_UNKNOWN, ObjectiveResult
 from analysis.pooling import MIN_RUNS, pooled, worth
 from analysis.statistics import (
-    MEAN_UPPER,
+    MEAN_LEVELS,
     freedom,
     mean_error,
     runs_bounds,
@@ -60,6 +60,17 @@ def test_five_short_runs_tell_together_how_alike_neighbours_are() -> None:
     assert refused.n_eff == pytest.approx(5 * short["n_eff"])
     few, _ = pooled(runs(0, 0, 0, 0, **short))
     assert few.n_eff == pytest.approx(4 * short["n_eff"])
+
+
+def test_a_run_whose_events_are_much_more_alike_counts_more_than_in_an_average() -> None:
+    alike = (10.0, 10.0, 10.0, 10.0, 50.0)
+    found = [
+        *runs(0, 0, 0, 0, n=1000, n_eff=100 * small_sample_factor(4), degrees=4.0),
+        *runs(0, n=1000, n_eff=20 * small_sample_factor(2), degrees=2.0),
+    ]
+    root = math.sqrt(sum(one**2 for one in alike) / 5)
+    assert worth(found) == pytest.approx(5000 / root * small_sample_factor(18))
+    assert root > sum(alike) / 5
 
 
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=12))
@@ -162,7 +173,7 @@ def test_few_means_take_their_own_errors_together() -> None:
     assert found.bound_low is not None
     assert found.bound_high is not None
     one, half = mean_error(-3, 3, 1000) or 0.0, 1 / math.sqrt(2)
-    low, high = t_bounds(91.0, one * half, freedom(2000), MEAN_UPPER)
+    low, high = t_bounds(91.0, one * half, freedom(2000), MEAN_LEVELS)
     assert (found.bound_low, found.bound_high) == pytest.approx((low, high))
     assert high - low == pytest.approx(6 * half, rel=0.01)
     refused, spread = pooled([averaged(90.0, bounds=(87.0, 93.0)), averaged(90.0)])
