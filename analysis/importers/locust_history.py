@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from analysis.coarse import Worth
-from analysis.objective import NEEDED
 from analysis.statistics import (
+    BATCH_TAU,
     LEAST,
     FloatArray,
     autocorrelation_time,
@@ -61,15 +61,19 @@ class History:
     def worth_failed(self) -> Worth:
         """Return what n requests are worth for the share of failed ones, seconds being clusters of them.
 
-        Without a failure nothing shows how they would cluster: then a second counts as one again.
+        Overload fails requests where it slows them, so failures come together at least as long as the mean
+        times show slow moments to last: a run that met few failures knows least of that by them alone (upper
+        bounds then cover 30 to 90 % instead of 95 %: tests/statistics). Two things are estimated, how many
+        fail in one second together and for how many seconds, so a degree of freedom takes twice as many of
+        those. Without a failure a second counts as one again.
         """
         if not self.failures.any():
             return self.worth()
-        effect = cluster_effect(self.failures, self.requests)
-        if effect.clusters < 2:
-            return Worth(0.0, "all of it is one wave of failures", 0.0, NEEDED)
-        n = float(self.requests.sum()) / effect.deff * small_sample_factor(effect.clusters - 1)
-        return Worth(n, "failures come together", n, NEEDED)
+        effect, seconds = cluster_effect(self.failures, self.requests), len(self.requests)
+        independent = min(effect.clusters, seconds / autocorrelation_time(self.times_ms / self.requests))
+        deff = effect.deff * effect.clusters / independent
+        n = float(self.requests.sum()) / deff * small_sample_factor(freedom(independent, 2 * BATCH_TAU))
+        return Worth(n, "failures come together", independent, LEAST)
 
     def mean_bounds_ms(self) -> tuple[float, float] | None:
         """Return one-sided 95 % bounds on the mean time, None where there are too few seconds."""

@@ -9,11 +9,13 @@ that got one got it.
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from analysis.coarse import Coarse, Point, Row, judge
 from analysis.importers.locust_history import History
 from analysis.objective import ObjectiveResult
 from analysis.sla import Sla, parse_objective
+from tests.statistics.coverage import bounds_of, covered
 from tests.statistics.queues import FloatArray, mm1, mm1_quantile
 
 RUNS = 400
@@ -35,24 +37,53 @@ def test_runs_that_get_an_interval_are_not_the_lucky_ones(rho: float, rate: int,
     assert sum(one.status == "FAIL" for one in results) <= 0.02 * RUNS
 
 
+@pytest.mark.parametrize("allowed", [0.05, 0.01])
+@pytest.mark.parametrize(
+    ("rho", "rate", "seconds"), [(0.5, 5, 180), (0.8, 5, 600), (0.8, 20, 180), (0.9, 20, 600)]
+)
+def test_error_rates_of_an_overload(rho: float, rate: int, seconds: int, allowed: float) -> None:
+    rng, timeout_s = np.random.default_rng(3), mm1_quantile(rho, 1 - allowed)
+    objective = parse_objective(f"error_rate < {allowed:.0%}")
+    results = [
+        judge(run_of(np.minimum(values, timeout_s), values >= timeout_s, rate), Sla("failed", (objective,)))
+        for values in mm1(rho, rate * seconds, RUNS, rng)
+    ]
+    what = f"rho {rho}, {seconds} s of {rate}/s, {allowed:.0%} time out"
+    found = covered(what, [bounds_of(one.objectives[0]) for one in results], allowed)
+    margin = 3 * (0.07 * 0.93 / RUNS / found.given) ** 0.5
+    assert found.given > 1 / 3
+    assert min(found.upper, found.lower) >= 0.93 - margin
+
+
 def judged(values: FloatArray, limit_s: float, rate: int) -> ObjectiveResult:
     """Judge a run of which each second's mean is known, and how many values lie beyond the limit."""
-    times = values.reshape(-1, rate).sum(axis=1) * 1e3
-    size = np.full(len(times), float(rate))
-    history = History(0, len(times), size, np.zeros(len(times)), times)
     n, late, limit_ns = len(values), int((values >= limit_s).sum()), round(limit_s * 1e9)
     points = (
         Point(0.0, 0.0, 0.0, limit_ns - 1, n - late, n),
         Point(100.0, 0.0, limit_ns, np.inf, n, late),
     )
-    run = Coarse(
+    run = run_of(values, np.zeros(n, dtype=bool), rate, points)
+    sla = Sla("p95", (parse_objective(f"e2e p95 < {limit_s:.9f} s"),))
+    (result,) = judge(run, sla).objectives
+    return result
+
+
+def run_of(
+    values: FloatArray, failed: NDArray[np.bool_], rate: int, points: tuple[Point, ...] = ()
+) -> Coarse:
+    """Return a run of so many requests a second, as Locust's history tells of it."""
+    times = values.reshape(-1, rate).sum(axis=1) * 1e3
+    failures = failed.reshape(-1, rate).sum(axis=1).astype(float)
+    history = History(0, len(times), np.full(len(times), float(rate)), failures, times)
+    n, all_failed = len(values), int(failed.sum())
+    return Coarse(
         tool="locust",
         version=None,
         run="run",
         name="run",
-        rows=(Row("e2e", "chat", n, 0, failed_inside=False, points=points, mean_ms=None),),
+        rows=(Row("e2e", "chat", n, all_failed, failed_inside=True, points=points, mean_ms=None),),
         n=n,
-        failed=0,
+        failed=all_failed,
         errors={},
         worth=history.worth(),
         worth_failed=history.worth_failed(),
@@ -62,6 +93,3 @@ def judged(values: FloatArray, limit_s: float, rate: int) -> ObjectiveResult:
         gates=(),
         rounding="",
     )
-    sla = Sla("p95", (parse_objective(f"e2e p95 < {limit_s:.9f} s"),))
-    (result,) = judge(run, sla).objectives
-    return result
