@@ -18,6 +18,7 @@ from .intervals import IntArray, IntervalLog, as_log
 from .sla import Limit
 from .statistics import (
     BATCH_TAU,
+    CLUSTERS_PER_DEGREE,
     LEAST,
     MIN_CLUSTERS,
     FloatArray,
@@ -327,7 +328,7 @@ def gap_tally(gaps: Gaps, limit: Limit, allowed: float) -> Tally:
         undecided=int(undecided.sum()),
         alike=deff,
         independent=clusters,
-        per_degree=1,
+        per_degree=CLUSTERS_PER_DEGREE,
         needed=MIN_CLUSTERS,
         unit="seconds",
     )

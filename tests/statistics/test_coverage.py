@@ -156,7 +156,7 @@ def test_pools_in_full(rho: float, n: int, runs: int) -> None:
 
 @pytest.mark.table
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("rate", "seconds"), [(30, 60), (50, 60)])
+@pytest.mark.parametrize(("rate", "seconds"), [(30, 60), (50, 60), (65, 30)])
 def test_the_batching_server_in_full(rate: int, seconds: int) -> None:
     runs = [batching(rate, seconds, seed) for seed in range(300)]
     what = f"batching, {rate}/s, {seconds} s"
