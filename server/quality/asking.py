@@ -30,7 +30,7 @@ READ_AT_ONCE = 4
 """Texts: for each, the server holds its probabilities of a whole window (`questions.WINDOW`)."""
 WRITE_AT_ONCE = 16
 """Answers need no such room, and most of a small batch's time goes by beside the computing: 16 at once take
-less than half the time, and of the processor, that 4 take (SmolLM2 on two cores)."""
+half of the processor's time that 4 take, or less (SmolLM2 on two cores)."""
 SAY_EVERY = 10
 NO_LIMIT = 1 << 30  # tokens, where a server does not say
 NOT_A_NUMBER = "float values are not JSON compliant"  # how vLLM refuses to write NaN, as broken weights give
