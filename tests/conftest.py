@@ -45,6 +45,7 @@ GROUPS = {
     END_TO_END + "test_accuracy.py": "alone",
     "tests/test_sim_timing.py": "alone",
     "tests/test_sim_script.py": "alone",
+    **dict.fromkeys(("tests/real/test_load.py", "tests/real/test_real_vllm.py"), "one vLLM"),
 }
 DOOR, ROOM = Path(__file__).parent, Path(__file__).parent / "end_to_end"  # folders serve as locks
 held: list[int] = []  # the room's lock, while this process runs a test

@@ -1,6 +1,6 @@
 """Error of the instrument against the truth server, through Locust, at loads A and B.
 
-    python tests/bench/bench_accuracy.py [rounds]
+    python tests/bench/bench_accuracy.py [rounds] [seconds]
 
 Goals on a quiet machine: at load A TTFT p50 within 0.2 ms of the truth, p99 within 0.5 ms, gap p99 within
 0.2 ms; at load B at most 1 % coalesced. TTFT here is first - sent: the truth server knows no due time.
@@ -18,14 +18,12 @@ from common import HERE, LOAD_A, LOAD_B, ROOT, Load, Measured, build, locust_wor
 sys.path.insert(0, str(ROOT))
 from analysis.histogram import Histogram, read_log
 
-SECONDS = 15
 
-
-def measure(truthd: str, load: Load, directory: Path) -> tuple[Measured, dict[str, Any]]:
+def measure(truthd: str, load: Load, seconds: int, directory: Path) -> tuple[Measured, dict[str, Any]]:
     options = [str(HERE / "staggered.py"), "--endpoint", "completions"]
     options += ["--prompt-words", "40", "--max-tokens", str(load.tokens)]
     with truth(truthd, load) as (port, account):
-        run = locust_worker(port, directory, SECONDS, load.streams, options)
+        run = locust_worker(port, directory, seconds, load.streams, options)
     return run, account
 
 
@@ -59,13 +57,13 @@ def show(load: Load, run: Measured, true: dict[str, Any]) -> None:
     )
 
 
-def main(rounds: int) -> None:
+def main(rounds: int = 1, seconds: int = 15) -> None:
     with tempfile.TemporaryDirectory() as name:
         truthd, _ = build(Path(name))
         for number in range(rounds):
             for load in (LOAD_A, LOAD_B):
-                show(load, *measure(truthd, load, Path(name) / f"{load.name[0]}{number}"))
+                show(load, *measure(truthd, load, seconds, Path(name) / f"{load.name[0]}{number}"))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    main(*map(int, sys.argv[1:]))

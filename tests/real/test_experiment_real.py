@@ -36,7 +36,7 @@ servers:
   - {{name: awq-ct, profile: awq-ct, model: tiny, options: {ENGINE}}}
   - {{name: transformers, profile: transformers, model: tiny}}
 load: {{loop: closed, users: [1, 2], duration_s: 5, warmup_s: 1, workers: 1}}
-workload: {{prompt_words: 40, max_tokens: 16}}
+workload: {{prompt_words: 40, max_tokens: 8}}
 sla: {{name: in small, objectives: [error_rate < 50 %]}}
 """
 

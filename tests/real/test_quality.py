@@ -1,7 +1,7 @@
 """The gate on real vLLM and real checkpoints: what is right passes, AutoAWQ's bug on the CPU fails by far.
 
 The first run quantizes SmolLM2 three times (about 10 minutes on 2 cores); after that every server needs about
-a minute and a half. Every second text is read, one of each kind at least: the command reads all of them.
+a minute. Every second text is read, one of each kind at least: the command reads all of them.
 """
 
 from collections.abc import Callable

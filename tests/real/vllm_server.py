@@ -14,7 +14,9 @@ __all__ = ["MODEL", "Real", "VllmError", "VllmServer", "command", "prepare", "ru
 
 MODEL = "SmolLM2-135M-Instruct"
 OPTIONS = {"enforce-eager": True, "max-model-len": 1024, "max-num-seqs": 32}
-VARIABLES = {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}  # a core kept free is half of two
+# One thread on any core. Several, each bound to a core, wait for each other where neighbours or vLLM's own
+# scheduler, which spins, take the cores away: on two busy cores one thread answered twice as fast and more.
+VARIABLES = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
 
 
 class Real(NamedTuple):
