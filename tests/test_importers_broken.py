@@ -140,6 +140,16 @@ def test_a_cut_run_is_judged_and_invalid_with_the_reason(file: str, tmp_path: Pa
     assert sum(one["n"] for one in verdict["scenarios"]) == n > 0
 
 
+def test_percentiles_that_were_cut_off_are_not_judged(tmp_path: Path) -> None:
+    text = (GOLDEN / "vllm-0.32-plain.json").read_text()
+    for end in (text.index('"p99_ttft_ms"') + 18, len(text) - 3):
+        (tmp_path / "cut.json").write_text(text[:end])
+        error = call("verdict", tmp_path / "cut.json").exception
+        assert isinstance(error, TokenswarmError)
+        assert "was it cut off? Expected the whole file" in str(error)
+        assert [file.name for file in tmp_path.iterdir()] == ["cut.json"]
+
+
 def test_of_a_cut_sweep_the_runs_before_are_imported(tmp_path: Path) -> None:
     found = json.loads((GOLDEN / GUIDELLM).read_text())
     found["benchmarks"] *= 2
