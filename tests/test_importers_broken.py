@@ -140,6 +140,17 @@ def test_a_cut_run_is_judged_and_invalid_with_the_reason(file: str, tmp_path: Pa
     assert sum(one["n"] for one in verdict["scenarios"]) == n > 0
 
 
+@pytest.mark.parametrize("file", FIRST)
+def test_wherever_a_disk_damaged_a_file_what_is_whole_is_imported(file: str, tmp_path: Path) -> None:
+    content, whole = (GOLDEN / file).read_bytes(), golden(file)
+    for at in range(100, len(content) - 100, len(content) // 23):
+        (tmp_path / "damaged").write_bytes(content[:at] + b"\0" * 60 + content[at + 60 :])
+        run = imported_or_refused(tmp_path / "damaged")
+        if isinstance(run, Imported):
+            assert told(run) <= told(whole)
+            assert run.missing or told(run) == told(whole)
+
+
 def test_percentiles_that_were_cut_off_are_not_judged(tmp_path: Path) -> None:
     text = (GOLDEN / "vllm-0.32-plain.json").read_text()
     for end in (text.index('"p99_ttft_ms"') + 18, len(text) - 3):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from analysis.record import RequestRecord
 
-from .source import MOST_NS, NS, ImportFileError, Source, mapping, ns
+from .source import MOST_NS, NS, ImportFileError, Source, check_row, mapping, ns
 from .translation import NOT_STREAMED, WHY_FAILED, Imported, each, one_line, outcome_of, record
 from .vegeta import unix_ns
 
@@ -79,10 +79,9 @@ def _of_line(line: Mapping[str, Any]) -> _Point | None:
 
 
 def _of_row(row: Sequence[str], header: Sequence[str]) -> _Point | None:
+    check_row(row, len(header))
     if row[0] != METRIC:
         return None
-    if len(row) != len(header):
-        raise ImportFileError(f"found {len(row)} cells, expected {len(header)}")
     try:
         value = float(row[2])
     except ValueError:

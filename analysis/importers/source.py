@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,14 @@ def listed(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise ImportFileError(f"{where}: found {_kind(value)}, expected a list")
     return value
+
+
+def check_row(row: Sequence[str], width: int) -> None:
+    """Raise ImportFileError for a row that is none, as where a disk was damaged."""
+    if len(row) != width:
+        raise ImportFileError(f"found {len(row)} cells, expected {width}")
+    if any("\0" in cell for cell in row):
+        raise ImportFileError("found a NUL byte, expected text")
 
 
 def _kind(value: Any) -> str:

@@ -4,13 +4,14 @@ Fields as vegeta 12 writes them (lib/results.go): time, code, latency (ns), byte
 """
 
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from analysis.record import RequestRecord
 
-from .source import ImportFileError, Source, maybe_count, ns
+from .source import ImportFileError, Source, check_row, maybe_count, ns
 from .translation import NOT_STREAMED, WHY_FAILED, Imported, each, one_line, outcome_of, record
 
 TOOL = "vegeta"
@@ -40,7 +41,8 @@ def translate(source: Source) -> list[Imported]:
     """Return the run in a file."""
     lines = [(f"line {i}", line) for i, line in source.lines.items()]
     rows = [(f"line {i}", row) for i, row in enumerate(source.rows, 1)]
-    made, unread = each(lines, _of_line) if lines else each(rows, _of_row)
+    width = statistics.mode(map(len, source.rows or [()]))
+    made, unread = each(lines, _of_line) if lines else each(rows, lambda row: _of_row(row, width))
     made.sort(key=lambda one: one.due_unix_ns)
     return [
         Imported(
@@ -74,7 +76,8 @@ def _of_line(line: Mapping[str, Any]) -> RequestRecord:
     return _request(unix_ns(line.get("timestamp")), line.get("code"), line.get("latency"), line.get("error"))
 
 
-def _of_row(row: Sequence[str]) -> RequestRecord:
+def _of_row(row: Sequence[str], width: int) -> RequestRecord:
+    check_row(row, width)
     if not _is_row(row):
         raise ImportFileError(f"found {','.join(row[:5])!r}, expected a time, a code, a latency and sizes")
     return _request(int(row[0]), int(row[1]), int(row[2]), row[5])
