@@ -117,6 +117,7 @@ def load(path: Path | str) -> Run:
         damage.append("run.json has no end: the run was cut off")
     if meta.get("interrupted"):
         damage.append(f"interrupted: {meta['interrupted']}")
+    damage += (meta.get("imported") or {}).get("missing", ())
     run = _read(path, meta, damage)
     if len(run.requests) == meta["accounting"].get("records"):
         return run

@@ -74,7 +74,7 @@ class Coordinator:
         """Listen to Locust."""
         self.environment = environment
         master = isinstance(environment.runner, MasterRunner)
-        self.crew = Crew(environment, self._turned_away) if master else None
+        self.crew = Crew(environment, self._turned_away, self._is_full) if master else None
         self._foreign = 0  # reports of workers that are none of ours, since the latest run
         self.run: Run | None = None
         self.latest: Run | None = None  # still known when it has ended: the pages show it until the next one
@@ -156,11 +156,19 @@ class Coordinator:
             message: Any = Message  # untyped upstream
             self.environment.runner.server.send_to_client(message("quit", None, client_id))
 
+    def _present(self) -> list[str]:
+        return [client.id for client in self.environment.runner.clients.all if client.state != STATE_MISSING]
+
+    def _is_full(self) -> bool:
+        """Say whether all workers are there that were expected, and no others are wanted."""
+        options = self.environment.parsed_options
+        return bool(options.no_more_workers) and len(self._present()) >= int(options.expect_workers)
+
     def _gather(self, settings: Settings, loop: str, target: Target) -> None:
         """Have all workers ready to begin; raises CrewError, also for a load that is beyond them."""
         runner, clients = self.environment.runner, []
         if self.crew:
-            clients = [client.id for client in runner.clients.all if client.state != STATE_MISSING]
+            clients = self._present()
             self.crew.meet(clients)
         costs = self.crew.costs(clients) if self.crew else [_cost.measure()]
         if loop == "open" and (why := _cost.too_much(settings, runner.target_user_count, costs)):

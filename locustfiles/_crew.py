@@ -16,7 +16,7 @@ from gevent.lock import RLock
 from locustfiles._clocks import Offset, exchange
 from locustfiles._cost import Cost
 from locustfiles._errors import shown
-from locustfiles._member import CLOCK, HERE, REACH, REACHED, code
+from locustfiles._member import CLOCK, HERE, REACH, REACHED, SURPLUS, code
 from locustfiles._meta import version
 
 HELLO_S = 20.0  # for workers that have only just started; it ends as soon as all have spoken
@@ -46,10 +46,16 @@ class Ask(NamedTuple):
 class Crew:
     """A master's workers, by Locust's client ids."""
 
-    def __init__(self, environment: Any, turned_away: Callable[[str, str, int], None]) -> None:
-        """Listen; `turned_away` hears (client id, why, reports) of what comes from a worker that is none."""
+    def __init__(
+        self, environment: Any, turned_away: Callable[[str, str, int], None], is_full: Callable[[], bool]
+    ) -> None:
+        """Listen; `turned_away` hears (client id, why, reports) of what comes from a worker that is none.
+
+        While it `is_full`, whoever comes is sent away.
+        """
         self._runner = environment.runner
-        self._turned_away = turned_away
+        self._turned_away, self._is_full = turned_away, is_full
+        self._surplus: set[str] = set()
         self._code = code()
         self._costs: dict[str, Cost] = {}  # of those that belong to it
         self._strangers: dict[str, str] = {}  # why they do not
@@ -173,6 +179,12 @@ class Crew:
     def _handle(self, client: str, msg: Any) -> None:
         """Handle a message as Locust does, but no report of a worker that does not belong to the crew."""
         self._receiving = gevent.getcurrent()
+        if msg.type == "client_ready" and client not in self._runner.clients and self._is_full():
+            self._surplus.add(client)
+            log.warning("Worker %s is sent away: all that are wanted are there", shown(client))
+        if client in self._surplus:
+            self._send_away(client, msg.type)
+            return
         if msg.type == "stats" and client not in self._costs:
             reports = (msg.data or {}).get("tokenswarm") or []
             if reports:
@@ -184,6 +196,13 @@ class Crew:
             gevent.spawn(self._locust_handle, client, msg)
         else:
             self._locust_handle(client, msg)
+
+    def _send_away(self, client: str, said: str) -> None:
+        """Answer one that is too many; Locust does not hear of it, so it gets no share of the load."""
+        if said == "client_ready":
+            self._runner.send_message("ack", {"index": 0}, client)  # until then it hears nothing else
+        elif said == HERE:
+            self._runner.send_message(SURPLUS, {}, client)
 
     def _start(self, *arguments: Any, **named: Any) -> None:
         """Start as Locust does; never in its receive loop, where it would wait for what that must receive."""

@@ -24,7 +24,10 @@ from locustfiles._meta import version
 from locustfiles._target import Target, TargetError
 from locustfiles._workload import WorkloadError, digest, read_prompts
 
-HERE, REACH, REACHED, CLOCK = (f"tokenswarm_{word}" for word in ("here", "reach", "reached", "clock"))
+HERE, REACH, REACHED, CLOCK, SURPLUS = (
+    f"tokenswarm_{word}" for word in ("here", "reach", "reached", "clock", "surplus")
+)
+EXIT_SURPLUS = 7  # no exit code of a command: `tokenswarm worker` alone sees it
 GONE_S = 4.0  # master and worker exchange a heartbeat a second
 QUIT_S = 30.0
 LOOK_S = 0.25
@@ -66,6 +69,7 @@ class Member:
         self._silent_s = 0.0
         self._runner.register_message(REACH, self._reach, concurrent=True)
         self._runner.register_message(CLOCK, self._tell)
+        self._runner.register_message(SURPLUS, self._go)
         environment.events.heartbeat_received.add_listener(self._heard)
         self._runner.send_message(HERE, said())
         gevent.spawn(self._watch)
@@ -80,6 +84,11 @@ class Member:
         except (TargetError, WorkloadError) as found:
             error = str(found)
         self._runner.send_message(REACHED, {"number": asked["number"], "error": error})
+
+    def _go(self, **_: Any) -> None:
+        log.error("The master has all its workers: this one ends")
+        self._environment.process_exit_code = EXIT_SURPLUS
+        gevent.spawn(self._runner.quit)
 
     def _tell(self, msg: Any, **_: Any) -> None:
         heard_ns = time.time_ns()

@@ -73,6 +73,7 @@ def add_arguments(parser: Any) -> None:
     option("--first-token-timeout", 60.0, "Seconds until the first token must have come")
     option("--stall-timeout", 60.0, "Seconds between two tokens at most")
     option("--total-timeout", 600.0, "Seconds a request may take at most")
+    switch("--no-more-workers", "Send workers away beyond those of --expect-workers", **hidden)
     option("--run-id", "", "", **hidden)  # the master's, for its workers
     switch("--ignore-eos", "Always generate max-tokens (vLLM's ignore_eos)")
     switch("--per-chunk-usage", "Ask for token counts in every chunk (vLLM's continuous_usage_stats)")

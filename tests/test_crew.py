@@ -9,7 +9,7 @@ import pytest
 
 from locustfiles import _crew
 from locustfiles._crew import Ask, Crew, CrewError
-from locustfiles._member import CLOCK, HERE, REACH, REACHED, code
+from locustfiles._member import CLOCK, HERE, REACH, REACHED, SURPLUS, code
 
 ASK = Ask("http://server", verify=True, model="m")
 
@@ -41,6 +41,8 @@ class Runner:
         self.errors: dict[str, str | None] = {}  # of reaching the server; None: says nothing
         self.asked: dict[str, dict[str, Any]] = {}
         self.server = Server()
+        self.most = -1
+        self.sent: list[tuple[str, str]] = []
 
     def register_message(self, kind: str, listener: Callable[..., None]) -> None:
         self.listeners[kind] = listener
@@ -49,6 +51,7 @@ class Runner:
         return list(self.clients).index(client)
 
     def send_message(self, kind: str, data: dict[str, Any], client: str) -> None:
+        self.sent.append((kind, client))
         if kind == CLOCK:
             told = data["sent_ns"] + 5_000_000_000
             answer = data | {"heard_ns": told, "answered_ns": told}
@@ -88,7 +91,10 @@ def crew(turned_away: list[tuple[str, str, int]], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(_crew, "HELLO_S", 0.2)
     monkeypatch.setattr(_crew, "READY_S", 0.2)
     environment = Environment()
-    made = Crew(environment, lambda *what: turned_away.append(what))
+    runner = environment.runner
+    made = Crew(
+        environment, lambda *what: turned_away.append(what), lambda: len(runner.clients) == runner.most
+    )
     return made, environment.runner
 
 
@@ -182,6 +188,24 @@ def test_reports_of_strangers_go_nowhere_and_are_counted(
     runner.handle_message("orphan_9", Message("stats", {}, ""))
     assert runner.handled == ["stats"]
     assert turned_away == [("orphan_9", "a worker of another master", 2)]
+
+
+def test_one_too_many_is_sent_away_and_locust_never_hears_of_it(crew: tuple[Crew, Runner]) -> None:
+    _, runner = crew
+    runner.most = 1
+    runner.joins("a_1", ours())
+    runner.sent.clear()
+    for kind, data in (
+        ("client_ready", None),
+        (HERE, ours()),
+        ("stats", {"tokenswarm": [{}]}),
+        ("quit", None),
+    ):
+        runner.handle_message("b_2", Message(kind, data, "b_2"))
+    assert runner.sent == [("ack", "b_2"), (SURPLUS, "b_2")]
+    assert runner.handled == []
+    runner.handle_message("a_1", Message("client_ready", None, "a_1"))  # its connection was broken
+    assert runner.handled == ["client_ready"]
 
 
 def test_start_in_the_receive_loop_does_not_hold_it_up(crew: tuple[Crew, Runner]) -> None:

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.end_to_end.locusts import free_port
 from tokenswarm import TokenswarmError, experiment, judging, worker
+from tokenswarm.cli import cli
 from tokenswarm.door import GREETING, Address, Door, address, look
 from tokenswarm.running import Order
 
@@ -121,3 +123,10 @@ def test_a_master_that_stays_is_another_one_after_a_while(monkeypatch: pytest.Mo
     monkeypatch.setattr(worker, "SAME_S", 0.5)
     with master() as at, pytest.raises(KeyboardInterrupt):
         worker.work(at, 9, 9, lambda _: None)
+
+
+def test_waiting_for_workers_that_nobody_lets_in_is_one_line() -> None:
+    asked = CliRunner().invoke(cli, ["run", "none.yaml", "--workers-wait", "60"])
+    assert isinstance(asked.exception, TokenswarmError)
+    assert asked.exception.exit_code == 2
+    assert str(asked.exception).startswith("found --workers-wait without --listen, expected both")

@@ -15,10 +15,17 @@ import pytest
 from server import environments, making, places
 from server.environments import CHECK, PACKAGES, REQUIREMENTS, pins, progress, unsupported
 from server.errors import ServerError, UsageError
+from tests.absent import absent
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = "class cuda:\n    is_available = staticmethod(lambda: False)\n"
-needs_the_platform = pytest.mark.skipif(unsupported() is not None, reason=unsupported() or "")
+
+
+@pytest.fixture
+def the_platform() -> None:
+    """What the pins are for."""
+    if reason := unsupported():
+        absent(reason)
 
 
 def wheel(folder: Path, name: str, version: str, text: str = "") -> None:
@@ -65,7 +72,7 @@ environments.install("little", lambda line: print(line, flush=True))
 
 
 @pytest.mark.slow
-@needs_the_platform
+@pytest.mark.usefixtures("the_platform")
 def test_made_cut_off_and_made_again(little: Path) -> None:
     cut_off(little, "installing 2 pinned packages")
     folder = places.environments() / "little"
@@ -103,7 +110,7 @@ def test_made_cut_off_and_made_again(little: Path) -> None:
     assert not (folder / making.MARKER).exists()
 
 
-@needs_the_platform
+@pytest.mark.usefixtures("the_platform")
 def test_an_environment_whose_python_is_gone_is_not_ready(little: Path) -> None:
     folder = places.environments() / "little"
     (folder / "bin").mkdir(parents=True)

@@ -32,7 +32,6 @@ FILES = {
     "vegeta": "vegeta-12.jsonl",
     "k6": "k6.jsonl",
 }
-LINES = [tool for tool in FILES if FILES[tool].endswith(".jsonl")]
 
 
 def sla(*texts: str) -> Sla:
@@ -99,27 +98,6 @@ def test_a_file_of_another_tool_is_named(tool: str) -> None:
     asked = next(name for name in FILES if name != tool)
     with pytest.raises(ImportFileError, match=f"looks like a file of {tool}, expected one of {asked}"):
         importers.translate(read(GOLDEN / FILES[tool]), asked)
-
-
-@pytest.mark.parametrize("file", [*(FILES[tool] for tool in LINES), "vegeta-12.csv", "k6.csv"])
-def test_of_a_file_of_lines_that_was_cut_off_the_whole_ones_are_judged(file: str, tmp_path: Path) -> None:
-    whole = (GOLDEN / file).read_text()
-    end = whole.rindex("\n", 0, len(whole) * 2 // 3) + 30  # within a line
-    (tmp_path / "cut").write_text(whole[:end])
-    found = judged(tmp_path / "cut", tmp_path / "run", "e2e p50 < 100 s")
-    all_of_it = judged(GOLDEN / file, tmp_path / "whole", "e2e p50 < 100 s")
-    assert 0 < found.scenarios[0].n < all_of_it.scenarios[0].n
-    assert found.status == "INVALID"
-    assert found.reasons[0].startswith("complete: found interrupted: the last line of cut was cut off")
-
-
-@pytest.mark.parametrize("tool", [tool for tool in FILES if tool not in LINES])
-def test_a_file_that_was_cut_off_is_one_line(tool: str, tmp_path: Path) -> None:
-    whole = (GOLDEN / FILES[tool]).read_text()
-    (tmp_path / "cut").write_text(whole[: len(whole) * 2 // 3])
-    with pytest.raises(ImportFileError, match="was it cut off") as caught:
-        importers.translate(read(tmp_path / "cut"))
-    assert "\n" not in str(caught.value)
 
 
 def test_the_front_door_names_the_tools_there_are() -> None:
@@ -191,14 +169,12 @@ def put(*way: Any, value: Any) -> Change:
 
 
 NAN = float("nan")
+REQUEST = ("benchmarks", 0, "requests", "successful", 3)
 
 
 @pytest.mark.parametrize(
     ("tool", "change", "words"),
     [
-        ("vllm bench", put("ttfts", 0, value=NAN), "request 0: ttfts: found nan"),
-        ("vllm bench", put("ttfts", 1, value=-0.1), "request 1: ttfts: found -0.1"),
-        ("vllm bench", put("itls", 2, value=["x"]), "request 2: itls: found 'x'"),
         ("vllm bench", put("start_times", value=[]), "found 0 start_times and"),
         ("vllm bench", put("latencies", value=[0.5]), "found 1 latencies and"),
         ("vllm bench", put("latencies", value=0.5), "latencies: found a float, expected a list"),
@@ -208,17 +184,10 @@ NAN = float("nan")
             put("benchmarks", 0, "requests", "successful", value=[]),
             "found 0 of .* successful requests",
         ),
-        ("aiperf", put("metrics", "time_to_first_token", "unit", value="h"), "line 3: found the unit 'h'"),
-        ("aiperf", put("metrics", "time_to_first_token", "value", value=NAN), "line 3: time_to_first_token"),
-        ("aiperf", put("metadata", "request_end_ns", value=-1), "line 3: request_end_ns: found -1"),
         ("genai-bench", put("_time_unit", value="h"), "found _time_unit 'h', expected s or ms"),
-        ("genai-bench", put("individual_request_metrics", 0, "ttft", value=-1), "request 0: ttft: found -1"),
-        ("genai-bench", put("individual_request_metrics", 0, "ttft", value=None), "request 0: found no ttft"),
         ("genai-bench", put("individual_request_metrics", value=[]), "found no requests"),
-        ("inference-perf", put(0, "end_time", value=0.0), "found a time before the one it follows"),
-        ("inference-perf", put(0, "start_time", value=NAN), "request 0: start_time: found nan"),
-        ("vegeta", put("timestamp", value="yesterday"), "line 3: found the time 'yesterday'"),
-        ("vegeta", put("latency", value=-5), "found -5, expected a time of at least 0"),
+        ("genai-bench", put("aggregated_metrics", "run_duration", value=NAN), "run_duration: found nan"),
+        ("vllm bench", put("duration", value=-1), "duration: found -1, expected a time of at least 0"),
     ],
 )
 def test_a_value_that_cannot_be_is_one_line(tool: str, change: Change, words: str, tmp_path: Path) -> None:
@@ -227,6 +196,31 @@ def test_a_value_that_cannot_be_is_one_line(tool: str, change: Change, words: st
         brought(path, tmp_path / "run")
     assert str(path) in str(caught.value)
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("tool", "change", "words"),
+    [
+        ("vllm bench", put("itls", 2, value=["x"]), "request 2: itls: found 'x', expected a time"),
+        ("guidellm", put(*REQUEST, "info", "timings", "request_end", value=1), "the wall clock went back"),
+        ("aiperf", put("metrics", "time_to_first_token", "unit", value="h"), "line 3: found the unit 'h'"),
+        ("aiperf", put("metadata", "request_end_ns", value=-1), "line 3: request_end_ns: found -1"),
+        ("genai-bench", put("individual_request_metrics", 0, "ttft", value=None), "request 0: found no ttft"),
+        (
+            "inference-perf",
+            put(0, "end_time", value=0.0),
+            "request 0: found a time before the one it follows",
+        ),
+        ("vegeta", put("timestamp", value="yesterday"), "line 3: found the time 'yesterday'"),
+    ],
+)
+def test_a_request_that_cannot_be_is_left_out(tool: str, change: Change, words: str, tmp_path: Path) -> None:
+    run = brought(changed(tool, tmp_path, change), tmp_path / "run")
+    assert len(run.requests) == len(brought(GOLDEN / FILES[tool], tmp_path / "whole").requests) - 1
+    (damage,) = run.damage
+    assert damage.startswith("changed: 1 request left out that cannot be read, the first ")
+    assert words in damage
+    assert judge(run, sla("error_rate < 90 %")).status == "INVALID"
 
 
 def fail_all(found: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from tests.end_to_end.locusts import Result, check_accounts, command, finished, free_port, result, simulator
 from tests.test_doors import loaded_by
@@ -50,10 +51,9 @@ Points = dict[str, list[tuple[dict[str, Any], int, float]]]
 
 
 def points(bodies: list[bytes]) -> Points:
-    service = pytest.importorskip("opentelemetry.proto.collector.metrics.v1.metrics_service_pb2")
     latest: dict[tuple[str, Any, Any], tuple[str, dict[str, Any], int, float]] = {}
     for body in bodies:
-        request = service.ExportMetricsServiceRequest.FromString(body)
+        request = ExportMetricsServiceRequest.FromString(body)
         for resource in request.resource_metrics:
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
@@ -79,7 +79,6 @@ def total(found: Points, name: str, **wanted: str) -> tuple[int, float]:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_every_request_is_told_once(tmp_path: Path, processes: int) -> None:
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="Locust's extra otel is not here")
     with receiver() as (endpoint, bodies), simulator(TURNS) as (url, _):
         port = str(free_port())
         spread = ["--processes", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port]

@@ -46,7 +46,8 @@ def bring(path: Path, out: Path, **asked: Any) -> None:
     tokenswarm import awq.json --out out/cmp --server awq
     tokenswarm verdict out/cmp
 
-    What the tool's words mean, where they are not ours, is kept with the run and printed in its report.
+    What the tool's words mean, where they are not ours, is kept with the run and printed in its report. Of a
+    file that was cut off or damaged the requests that are whole are imported, and the run is INVALID.
     """
     from tokenswarm import importing  # noqa: PLC0415 - --help must not wait for it
 
@@ -54,5 +55,7 @@ def bring(path: Path, out: Path, **asked: Any) -> None:
     if server is None and (level or block):
         raise click.UsageError("--level and --block are of an experiment's run: give --server, too")
     place = {"server": server, "level": level, "block": block} if server is not None else None
-    for made in importing.bring(path, out, place=place, **asked):
+    for made, missing in importing.bring(path, out, place=place, **asked):
         click.echo(made)
+        for line in missing:
+            click.echo(f"INVALID: {line}", err=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tokenswarm.uploading import Destination
 
 NOTHING = "evicted (SIGTERM) before anything was begun"
+WORKERS_WAIT_S = 300
 
 out_option = click.option(
     "--out",
@@ -58,10 +59,9 @@ def demo(out: Path | None, *, machine: bool) -> None:
 )
 @click.option(
     "--workers-wait",
-    default=300,
-    show_default=True,
+    show_default=str(WORKERS_WAIT_S),
     type=click.IntRange(1),
-    help="Seconds that workers from elsewhere have to come to a run.",
+    help="With --listen: seconds that workers from elsewhere have to come to a run.",
 )
 @click.option("--seal", is_flag=True, help="At the end write SHA256SUMS of all results, and last DONE.")
 @click.option(
@@ -104,6 +104,11 @@ def _experiment(  # noqa: PLR0913 - the options of `run`
 ) -> None:
     if out and resume:
         raise TokenswarmError("found --out and --resume, expected one of them", EXIT_USAGE)
+    if asked.get("workers_wait") and not asked.get("listen"):
+        text = (
+            "found --workers-wait without --listen, expected both: only workers from elsewhere are waited for"
+        )
+        raise TokenswarmError(text, EXIT_USAGE)
     to = _destination(upload, sealed=seal)
     out = resume or out or Path("out") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     ours = False  # the directory, to write into
@@ -136,7 +141,7 @@ def _order(  # noqa: PLR0913 - as above
     taken: bool,
     budget_minutes: float | None = None,
     listen: str | None = None,
-    workers_wait: int = 0,
+    workers_wait: int | None = None,
 ) -> tuple["Order", "Console"]:
     """Return what is to be done, and where it is told; raises TokenswarmError where it cannot be."""
     from tokenswarm import budget, experiment, judging, running, sealing, tables  # noqa: PLC0415 - for --help
@@ -147,7 +152,7 @@ def _order(  # noqa: PLR0913 - as above
     if budget_minutes is not None and (said := budget.cut(plan, budget_minutes)):
         console.print(said)
     sla = judging.experiment_sla(plan, path)
-    door = doors.open_for(plan, listen, workers_wait) if listen else None
+    door = doors.open_for(plan, listen, workers_wait or WORKERS_WAIT_S) if listen else None
     if not resume:
         _refuse_to_overwrite(out, [run.name for run in experiment.schedule(plan)])
     if to:

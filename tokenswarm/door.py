@@ -124,7 +124,7 @@ class Door:
         """Return what makes a Locust the master of workers that come by themselves."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         options = ["--master", "--master-bind-host", host, "--master-bind-port", str(self.at.port)]
-        options += ["--expect-workers", str(workers)]
+        options += ["--expect-workers", str(workers), "--no-more-workers"]
         return [*options, "--expect-workers-max-wait", str(self.wait_s)]
 
     def missed(self, log: Path) -> str:

@@ -1,7 +1,9 @@
 """Another experiment in an overlay's place: its files, and Jobs with as many workers and as much time."""
 
+import ipaddress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tokenswarm import EXIT_USAGE, TokenswarmError, cooling, experiment, judging, pace, searching
 from tokenswarm.experiment import Experiment
@@ -23,6 +25,10 @@ def read(path: Path) -> tuple[Experiment, dict[str, Path]]:
     if ours:
         text = f"{path}: found server {ours[0]}, which the master would start, expected a url in the cluster"
         raise TokenswarmError(text, EXIT_USAGE)
+    alone = [server for server in plan.servers if server.url and _is_loopback(server.url)]
+    if alone:
+        found = f"found server {alone[0].name} at {alone[0].url}, which in a pod is the pod itself"
+        raise TokenswarmError(f"{path}: {found}, expected a url in the cluster", EXIT_USAGE)
     files = {FILE: path}
     if isinstance(plan.sla, str) and plan.sla:
         if Path(plan.sla).name != plan.sla or plan.sla == FILE:
@@ -30,6 +36,15 @@ def read(path: Path) -> tuple[Experiment, dict[str, Path]]:
             raise TokenswarmError(text, EXIT_USAGE)
         files[plan.sla] = path.parent / plan.sla
     return plan, files
+
+
+def _is_loopback(url: str) -> bool:
+    host = (urlsplit(url).hostname or "").removesuffix(".")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
 
 
 def sizes(plan: Experiment) -> list[dict[str, Any]]:

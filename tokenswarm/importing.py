@@ -23,9 +23,10 @@ SERVER = re.compile(r"\w[\w.-]*")
 
 def bring(
     path: Path, out: Path, *, tool: str | None, loop: str | None, place: dict[str, Any] | None
-) -> list[Path]:
-    """Write the runs in a file as run directories and return them; raises TokenswarmError.
+) -> list[tuple[Path, tuple[str, ...]]]:
+    """Write the runs in a file as run directories; raises TokenswarmError.
 
+    Returns each with a line for each thing that the file lacks: such a run is judged, and INVALID.
     Without a `place` one run is `out` itself, several are folders in it. With one (server, and level and
     block where they are known better than from the file) they are runs of the experiment in `out`.
     """
@@ -35,11 +36,12 @@ def bring(
         runs = [replace(_with_loop(run, loop, source), number=number) for number, run in translated]
         if place:
             _refuse_what_does_not_belong(runs, source, out, str(place["server"]))
-            return [_into_experiment(run, source, out, place) for run in runs]
+            return [(_into_experiment(run, source, out, place), run.missing) for run in runs]
         folders = [out] if len(runs) == 1 else [out / _folder(run, i) for i, run in enumerate(runs, 1)]
         for folder in folders:
             _refuse_to_overwrite(folder)
-        return [directory.write(run, source, at, None) for run, at in zip(runs, folders, strict=True)]
+        made = zip(runs, folders, strict=True)
+        return [(directory.write(run, source, at, None), run.missing) for run, at in made]
     except ImportFileError as error:
         raise TokenswarmError(str(error), EXIT_USAGE) from None
 
@@ -162,6 +164,8 @@ def _percentiles(path: Path) -> tuple[coarse.Coarse, Path, str] | None:
             raise ImportFileError(
                 f"{path}: holds requests: `tokenswarm import {path} --out DIR`, then judge DIR"
             )
+        if source.cut and source.value:  # its percentiles stand last
+            raise ImportFileError(f"{path}: {source.cut}: was it cut off? Expected the whole file")
         if not vllm.runs(source):
             raise ImportFileError(f"{path}: {importers.looks_like(source)}")
         return vllm.percentiles(source), path.parent, f"{path.stem}_"

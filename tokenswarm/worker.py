@@ -14,6 +14,8 @@ from tokenswarm.door import Address, look
 from tokenswarm.processes import child
 
 LOOK_S = 0.25  # between two masters the port is without one for a second at least: Locust has to start
+AGAIN_S = 5.0  # a worker that was killed is missed after 3 s; until then its successor is one too many
+EXIT_SURPLUS = 7  # Locust's: its master has all its workers
 SAME_S = 60.0  # a master that ends waits 40 s for other workers' streams; one that is still there is another
 
 Say = Callable[[str], None]
@@ -23,16 +25,23 @@ def work(at: Address, wait_s: float, linger_s: float, say: Say) -> int:
     """Serve the masters that come to this address, until none has been there for a while.
 
     Returns the worst exit code of the Locust workers. Raises TokenswarmError where no master came within
-    `wait_s`; after a run, `linger_s` without anybody there is its end.
+    `wait_s`, or where it has all its workers; after a run, `linger_s` without anybody there is its end.
     """
-    runs = worst = 0
+    runs = worst = sent_away = 0
     alone_since = time.monotonic()
     say(f"looking for a master at {at}")
     while time.monotonic() - alone_since < (linger_s if runs else wait_s):
         found = look(at)
         if found == "master":
-            runs += 1
             code = _serve_one(at)
+            sent_away = sent_away + 1 if code == EXIT_SURPLUS else 0
+            if sent_away > 1:
+                text = f"the master at {at} has all its workers: found one more than load.workers says"
+                raise TokenswarmError(text, EXIT_NOT_STARTED)
+            if sent_away:
+                time.sleep(AGAIN_S)
+                continue
+            runs += 1
             say(f"run {runs} ended" + (f": Locust's exit code is {code}" if code else ""))
             worst = max(worst, code if code >= 0 else EXIT_INTERNAL)  # a signal ended it
             _leave(at)

@@ -3,6 +3,7 @@
 A tool is recognised by what its file holds, never by the file's name.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -23,13 +24,33 @@ def recognise(source: Source) -> str | None:
 def translate(source: Source, tool: str | None = None) -> list[Imported]:
     """Return the runs in a file. Raises ImportFileError: not that tool's, no tool's, or without requests."""
     found = recognise(source)
+    if found is None and source.cut and not source.rows:
+        raise ImportFileError(f"{source.path}: {source.cut}: was it cut off? No request in it is whole")
     if found is None:
         raise ImportFileError(f"{source.path}: {looks_like(source)}")
     if tool and tool != found:
         raise ImportFileError(f"{source.path}: looks like a file of {found}, expected one of {tool}")
     module = next(module for module in TOOLS if found == module.TOOL)
-    runs: list[Imported] = module.translate(source)
-    return runs
+    runs: list[Imported] = module.translate(source.without_last(module.DEPTH))
+    return _with_what_is_missing(runs, source)
+
+
+def _with_what_is_missing(runs: list[Imported], source: Source) -> list[Imported]:
+    """Let each run say what the file lacks. Raises ImportFileError where nothing is whole."""
+    kept = [run for run in runs if run.requests]
+    unread = [*source.unread, *(line for run in runs for line in run.unread)]
+    if not kept and unread:
+        raise ImportFileError(f"{source.path}: {unread[0]}; of {len(unread):,} requests none can be read")
+    if not kept and source.cut:
+        raise ImportFileError(f"{source.path}: {source.cut}: was it cut off? No request in it is whole")
+    last = sum(len(run.requests) + run.warmup for run in runs) + len(unread)
+    lines = []
+    if source.cut:
+        lines.append(f"{source.path.name} was cut off behind its request {last:,}: import the whole file")
+    if unread:
+        count = "1 request" if len(unread) == 1 else f"{len(unread):,} requests"
+        lines.append(f"{source.path.name}: {count} left out that cannot be read, the first {unread[0]}")
+    return [replace(run, missing=tuple(lines)) for run in kept or runs]
 
 
 def find(path: Path) -> Source:

@@ -10,10 +10,11 @@ from typing import Any
 
 from analysis.record import RequestRecord
 
-from .source import ImportFileError, Source, mapping, maybe_count, ns, seconds
-from .translation import FROM_THE_SEND, WHY_FAILED, Imported, one_line, outcome_of, record
+from .source import ImportFileError, Source, listed, mapping, maybe_count, maybe_level, ns
+from .translation import FROM_THE_SEND, WHY_FAILED, Imported, each, one_line, outcome_of, record
 
 TOOL = "aiperf"
+DEPTH = 0
 BESIDE = "profile_export_aiperf.json"
 OPEN = ("poisson", "gamma", "constant", "fixed_schedule")
 """Phases whose arrivals do not wait; the tool drops those for which it has no slot free."""
@@ -37,21 +38,17 @@ WARMUP = "{n} requests of its warm-up are left out"
 
 def is_detailed(source: Source) -> bool:
     """Say whether a file is AIPerf's, with a line for each request."""
-    lines = source.objects or ((source.value,) if isinstance(source.value, dict) else ())
-    return bool(lines) and all(
-        isinstance(line.get("metadata"), dict) and "request_start_ns" in line["metadata"] for line in lines
+    return any(
+        isinstance(line.get("metadata"), dict) and "request_start_ns" in line["metadata"]
+        for line in source.lines.values()
     )
 
 
 def translate(source: Source) -> list[Imported]:
     """Return the run in a file; raises ImportFileError."""
-    lines = source.objects or (source.value,)
-    kept = [
-        (number, line)
-        for number, line in enumerate(lines, 1)
-        if line["metadata"].get("benchmark_phase") != "warmup"
-    ]
-    requests = [_request(i, line, f"{source.path}: line {number}") for i, (number, line) in enumerate(kept)]
+    found, unread = each(((f"line {i}", line) for i, line in source.lines.items()), _request)
+    kept = [one for one in found if one]
+    requests = [(one._replace(request=i), gaps) for i, (one, gaps) in enumerate(kept)]
     gaps_known = any(gaps for _, gaps in requests) or not any(r.first_ns is not None for r, _ in requests)
     streamed = any(one.first_ns is not None for one, _ in requests)
     beside = _beside(source.path.parent / BESIDE)
@@ -60,7 +57,7 @@ def translate(source: Source) -> list[Imported]:
     unknown += [] if any(one.visible_ns is not None for one, _ in requests) else ["ttfo"]
     unknown += [] if gaps_known and streamed else ["itl", "max_gap"]
     unknown += [] if streamed else ["ttft", "ttft_sent", "tpot"]
-    left_out = len(lines) - len(kept)
+    left_out = len(found) - len(kept)
     return [
         Imported(
             tool=TOOL,
@@ -74,41 +71,42 @@ def translate(source: Source) -> list[Imported]:
             load=load,
             target={},
             warmup=left_out,
+            unread=unread,
         )
     ]
 
 
-def _request(number: int, line: Mapping[str, Any], where: str) -> tuple[RequestRecord, list[int]]:
-    metadata, metrics = line["metadata"], mapping(line.get("metrics"), f"{where}: metrics")
-    start = ns(metadata["request_start_ns"], f"{where}: request_start_ns", 1)
-    ended = ns(metadata.get("request_end_ns"), f"{where}: request_end_ns", 1)
+def _request(line: Mapping[str, Any]) -> tuple[RequestRecord, list[int]] | None:
+    """Return what a line says of its request; None for one of the warm-up."""
+    metadata = mapping(line.get("metadata"), "metadata")
+    if metadata.get("benchmark_phase") == "warmup":
+        return None
+    metrics = mapping(line.get("metrics"), "metrics")
+    start, ended = (ns(metadata.get(name), name, 1) for name in ("request_start_ns", "request_end_ns"))
     first, latency, visible = (
-        _time(metrics, name, where)
+        _time(metrics, name)
         for name in ("time_to_first_token", "request_latency", "time_to_first_output_token")
     )
     error = line.get("error")
     failed = error is not None or bool(metadata.get("was_cancelled"))
-    gaps = [
-        round(gap * _unit(metrics["inter_chunk_latency"], where))
-        for gap in _values(metrics.get("inter_chunk_latency"), where)
-    ]
+    gaps = _gaps(metrics.get("inter_chunk_latency"))
     end = latency if latency is not None and not failed else ended - start
     if end < 0:
-        raise ImportFileError(f"{where}: found an end before the start, expected one after it")
+        raise ImportFileError("found an end before the start, expected one after it")
     message = error.get("message") if isinstance(error, dict) else error
     code = error.get("code") if isinstance(error, dict) else None
     made = record(
-        number,
+        0,
         TOOL,
         due_unix_ns=start,
         end_ns=max(end, first or 0),
         first_ns=first,
         visible_ns=visible,
         last_ns=latency if first is not None else None,
-        prompt_tokens=_count(metrics, ("usage_prompt_tokens", "input_sequence_length", "error_isl"), where),
+        prompt_tokens=_count(metrics, ("usage_prompt_tokens", "input_sequence_length", "error_isl")),
         output_tokens=None
         if failed
-        else _count(metrics, ("usage_completion_tokens", "output_sequence_length"), where),
+        else _count(metrics, ("usage_completion_tokens", "output_sequence_length")),
         gaps=gaps if gaps or first is None else None,
         outcome=_outcome(message, code, cancelled=bool(metadata.get("was_cancelled"))) if failed else "ok",
         detail=one_line(message) if failed else "",
@@ -123,30 +121,29 @@ def _outcome(message: Any, code: Any, *, cancelled: bool) -> str:
     return outcome_of(str(message), code if isinstance(code, int) and code >= 400 else None)
 
 
-def _time(metrics: Mapping[str, Any], name: str, where: str) -> int | None:
+def _time(metrics: Mapping[str, Any], name: str) -> int | None:
     found = metrics.get(name)
-    if found is None:
-        return None
-    value = mapping(found, f"{where}: {name}").get("value")
-    return ns(value, f"{where}: {name}", _unit(found, where))
+    return None if found is None else ns(mapping(found, name).get("value"), name, _unit(found))
 
 
-def _unit(found: Any, where: str) -> float:
-    unit = found.get("unit") if isinstance(found, dict) else None
-    if unit not in UNITS_NS:
-        raise ImportFileError(f"{where}: found the unit {unit!r}, expected one of {', '.join(UNITS_NS)}")
+def _unit(found: Mapping[str, Any]) -> float:
+    unit = found.get("unit")
+    if not isinstance(unit, str) or unit not in UNITS_NS:
+        raise ImportFileError(f"found the unit {unit!r}, expected one of {', '.join(UNITS_NS)}")
     return UNITS_NS[unit]
 
 
-def _values(found: Any, where: str) -> list[float]:
-    values = found.get("value") if isinstance(found, dict) else None
-    return [seconds(value, f"{where}: inter_chunk_latency") for value in values or ()]
+def _gaps(found: Any) -> list[int]:
+    name = "inter_chunk_latency"
+    if found is None or mapping(found, name).get("value") is None:
+        return []
+    return [ns(value, name, _unit(found)) for value in listed(found["value"], name)]
 
 
-def _count(metrics: Mapping[str, Any], names: tuple[str, ...], where: str) -> int | None:
+def _count(metrics: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     """Return the first of some counts that the file has: the server's own before the tool's."""
     name = next((name for name in names if isinstance(metrics.get(name), dict)), None)
-    return None if name is None else maybe_count(metrics[name].get("value"), f"{where}: {name}")
+    return None if name is None else maybe_count(metrics[name].get("value"), name)
 
 
 def _beside(path: Path) -> Mapping[str, Any]:
@@ -164,9 +161,8 @@ def _load(beside: Mapping[str, Any]) -> tuple[str | None, float | None, dict[str
     named = [phase for phase in phases or () if isinstance(phase, dict) and phase.get("name") != "warmup"]
     if len(named) != 1:
         return None, None, {}
-    kind, rate, users = (named[0].get(name) for name in ("type", "rate", "concurrency"))
+    kind = named[0].get("type")
+    rate, users = (maybe_level(named[0].get(name)) for name in ("rate", "concurrency"))
     if kind in OPEN:
-        level = float(rate) if isinstance(rate, int | float) else None
-        return "open", level, {"rate_per_s": level, "arrivals": kind, "max_concurrency": users}
-    level = float(users) if isinstance(users, int | float) else None
-    return "closed", level, {"users": level}
+        return "open", rate, {"rate_per_s": rate, "arrivals": kind, "max_concurrency": users}
+    return "closed", users, {"users": users}

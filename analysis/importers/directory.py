@@ -20,6 +20,10 @@ from analysis.rundir import TIMELINE
 from .source import NS, ImportFileError, Source
 from .translation import Imported
 
+DAY_NS = 86_400 * NS
+MOST_NS = 31 * DAY_NS
+"""A clock that was set in between would give a timeline of decades, a row a second."""
+
 
 def write(run: Imported, source: Source, path: Path, place: dict[str, Any] | None) -> Path:
     """Write a run directory; the same file gives the same bytes.
@@ -31,6 +35,9 @@ def write(run: Imported, source: Source, path: Path, place: dict[str, Any] | Non
     if not records:
         raise ImportFileError(f"{source.path}: found no requests, expected at least one")
     window = _window(run, records)
+    if run.timed and window[1] - window[0] > MOST_NS:
+        days = (window[1] - window[0]) / DAY_NS
+        raise ImportFileError(f"{source.path}: found requests over {days:,.0f} days, expected one run's")
     path.mkdir(parents=True, exist_ok=True)
     with (path / "requests.csv").open("w", encoding="utf-8", newline="") as file:
         write_records(file, _id(source), records, header=True)
@@ -119,6 +126,7 @@ def _meta(
             "unknown": list(run.unknown),
             "timed": run.timed,
             "warmup_requests_left_out": run.warmup,
+            "missing": list(run.missing),
         },
         "clock": "imported",
         "started_unix_ns": window[0],
@@ -136,6 +144,6 @@ def _meta(
             "missing_reports": 0,
         },
         "instrument": {},
-        "interrupted": f"the last line of {source.path.name} was cut off" if source.cut else None,
+        "interrupted": None,
     }
     return found | ({"experiment": place} if place else {})

@@ -8,10 +8,11 @@ from typing import Any
 
 from analysis.record import RequestRecord
 
-from .source import ImportFileError, Source, listed, mapping, maybe_count, ns
-from .translation import WHY_FAILED, Imported, one_line, outcome_of, record
+from .source import ImportFileError, Source, listed, mapping, maybe_count, maybe_level, ns
+from .translation import WHY_FAILED, Imported, each, one_line, outcome_of, record
 
 TOOL = "guidellm"
+DEPTH = 5
 OPEN = ("constant", "poisson", "trace")
 DEFINITIONS = (
     (
@@ -35,11 +36,12 @@ SENT = "Users ask again when they are answered, so a request is due when it is s
 
 
 def _benchmarks(source: Source) -> list[Any]:
-    found = source.value.get("benchmarks") if isinstance(source.value, dict) else None
-    known = isinstance(found, list) and all(
-        isinstance(one, dict) and "requests" in one and "scheduler_state" in one for one in found
-    )
-    return found if known and found else []
+    listed_there = source.value.get("benchmarks") if isinstance(source.value, dict) else None
+    found = listed_there if isinstance(listed_there, list) else []
+    known = [isinstance(one, dict) and "requests" in one and "scheduler_state" in one for one in found]
+    if source.cut and not all(known[-1:]):
+        return found[:-1] if all(known[:-1]) else []
+    return found if all(known) else []
 
 
 def is_detailed(source: Source) -> bool:
@@ -50,35 +52,35 @@ def is_detailed(source: Source) -> bool:
 def translate(source: Source) -> list[Imported]:
     """Return the runs in a file; raises ImportFileError."""
     version = mapping(source.value.get("metadata") or {}, f"{source.path}: metadata").get("guidellm_version")
+    found = _benchmarks(source)
     return [
-        _run(one, version, f"{source.path}: benchmark {number}")
-        for number, one in enumerate(_benchmarks(source), 1)
+        _run(
+            one, version, f"{source.path}: benchmark {number}", cut=bool(source.cut) and number == len(found)
+        )
+        for number, one in enumerate(found, 1)
     ]
 
 
-def _run(benchmark: Mapping[str, Any], version: Any, where: str) -> Imported:
+def _run(benchmark: Mapping[str, Any], version: Any, where: str, *, cut: bool) -> Imported:
     config = mapping(benchmark.get("config"), f"{where}: config")
     strategy = mapping(config.get("strategy"), f"{where}: config.strategy")
     kind = str(strategy.get("type_"))
     by_status = mapping(benchmark["requests"], f"{where}: requests")
-    _check_whole(benchmark, by_status, where)
-    window = _measured(benchmark, where)
+    if not cut:
+        _check_whole(benchmark, by_status, where)
+    window = _measured(benchmark, where, cut=cut)
     found = [
-        (status, one)
+        (f"{status} request {i}", (status, one))
         for status in ("successful", "errored", "incomplete")
-        for one in listed(by_status.get(status) or [], f"{where}: requests.{status}")
+        for i, one in enumerate(listed(by_status.get(status) or [], f"{where}: requests.{status}"))
     ]
-    made = [
-        _request(i, status, one, f"{where}: {status} request {i}", due=kind in OPEN)
-        for i, (status, one) in enumerate(found)
-    ]
+    made, unread = each(found, lambda one: _request(*one, due=kind in OPEN))
     kept = [one for one in made if _overlaps(one[0], window)]
     requests = [(r._replace(request=i), gaps) for i, (r, gaps) in enumerate(sorted(kept, key=_due))]
     left_out = len(made) - len(kept)
-    users = {"synchronous": 1, "concurrent": strategy.get("streams")}.get(kind) or strategy.get(
-        "max_concurrency"
-    )
-    rate = strategy.get("rate") if kind in OPEN else None
+    streams = {"synchronous": 1, "concurrent": strategy.get("streams")}.get(kind)
+    users = maybe_level(streams) or maybe_level(strategy.get("max_concurrency")) or float(len(requests))
+    rate = maybe_level(strategy.get("rate"))
     return Imported(
         tool=TOOL,
         version=str(version) if version else None,
@@ -91,13 +93,14 @@ def _run(benchmark: Mapping[str, Any], version: Any, where: str) -> Imported:
         ),
         unknown=("itl", "itl_token", "max_gap", *(() if kind in OPEN else ("dispatch_lag",))),
         loop="open" if kind in OPEN else "closed",
-        level=float(rate or users or len(requests)) if rate or kind not in OPEN else None,
+        level=rate if kind in OPEN else users,
         load={
-            "users": None if kind in OPEN else float(users or len(requests)),
-            "rate_per_s": rate,
+            "users": None if kind in OPEN else users,
+            "rate_per_s": rate if kind in OPEN else None,
             "arrivals": kind if kind in OPEN else None,
         },
         warmup=left_out,
+        unread=unread,
     )
 
 
@@ -117,8 +120,13 @@ def _check_whole(benchmark: Mapping[str, Any], by_status: Mapping[str, Any], whe
             raise ImportFileError(f"{where}: found {there} of {said} {status} requests, expected all of them")
 
 
-def _measured(benchmark: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+def _measured(benchmark: Mapping[str, Any], where: str, *, cut: bool) -> tuple[int, int] | None:
     """Return the tool's measured window (Unix ns) where it had a warm-up or a cool-down, else None."""
+    if cut:  # both stand behind the requests, but the scheduler's own figures before them
+        times = mapping(benchmark.get("scheduler_metrics"), f"{where}: scheduler_metrics")
+        names = ("measure_start_time", "measure_end_time")
+        start, end = (ns(times.get(name), f"{where}: scheduler_metrics.{name}") for name in names)
+        return start, end
     if not (benchmark.get("warmup_duration") or benchmark.get("cooldown_duration")):
         return None
     start, end = (ns(benchmark.get(name), f"{where}: {name}") for name in ("start_time", "end_time"))
@@ -132,15 +140,13 @@ def _overlaps(one: RequestRecord, window: tuple[int, int] | None) -> bool:
     return sent <= window[1] and one.due_unix_ns + one.end_ns >= window[0]
 
 
-def _request(
-    number: int, status: str, found: Any, where: str, *, due: bool
-) -> tuple[RequestRecord, list[int]]:
-    info = mapping(mapping(found, where).get("info"), f"{where}: info")
-    times = mapping(info.get("timings"), f"{where}: timings")
+def _request(status: str, found: Any, *, due: bool) -> tuple[RequestRecord, list[int]]:
+    info = mapping(mapping(found, "it").get("info"), "info")
+    times = mapping(info.get("timings"), "timings")
 
     def at(*names: str) -> int | None:
         value = next((times[name] for name in names if times.get(name) is not None), None)
-        return None if value is None else ns(value, f"{where}: {names[0]}")
+        return None if value is None else ns(value, names[0])
 
     sent = at("request_start", "resolve_start")
     start = at("targeted_start") if due else sent
@@ -149,22 +155,21 @@ def _request(
     if start is None or end is None:  # it was never sent: the run ended first
         start = end = at("targeted_start", "scheduled_at", "dequeued", "queued")
     if start is None or end is None:
-        raise ImportFileError(f"{where}: found no time of its start or end, expected both")
+        raise ImportFileError("found no time of its start or end, expected both")
     first, visible, last = (
         at(name) for name in ("first_token_iteration", "first_output_token_iteration", "last_token_iteration")
     )
     for later in (end, first, last):
         if later is not None and later < start:
-            raise ImportFileError(f"{where}: found a time before its start: the wall clock went back")
+            raise ImportFileError("found a time before its start: the wall clock went back")
     tokens, prompt = (
-        maybe_count(_tokens(found.get(name)), f"{where}: {name}")
-        for name in ("output_metrics", "input_metrics")
+        maybe_count(_tokens(found.get(name)), name) for name in ("output_metrics", "input_metrics")
     )
     ok = status == "successful"
     error = info.get("error")
     outcome = "ok" if ok else "cancelled" if status == "incomplete" else outcome_of(str(error))
     made = record(
-        number,
+        0,
         TOOL,
         due_unix_ns=start,
         end_ns=max(end, last or 0) - start,

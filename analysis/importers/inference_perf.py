@@ -4,7 +4,6 @@ Keys as inference-perf 0.7 writes them (inference_perf/apis/base.py); times are 
 time.perf_counter. The load is in config.yaml beside the file.
 """
 
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,21 @@ import yaml
 
 from analysis.record import RequestRecord
 
-from .source import ImportFileError, Source, listed, mapping, maybe_count, ns, seconds
+from .source import ImportFileError, Source, listed, mapping, maybe_count, maybe_level, ns
 from .translation import (
     FROM_THE_SEND,
     NO_DATE,
     NOT_STREAMED,
     WHY_FAILED,
     Imported,
+    each,
     one_line,
     outcome_of,
     record,
 )
 
 TOOL = "inference-perf"
+DEPTH = 1
 DEFINITIONS = (
     FROM_THE_SEND,
     "The times that the schedule wanted are not in the file, only those at which it sent",
@@ -45,20 +46,15 @@ DEFINITIONS = (
 
 def is_detailed(source: Source) -> bool:
     """Say whether a file is inference-perf's, with an entry for each request."""
-    found = source.value
-    keys = {"start_time", "end_time", "error"}
-    return bool(found) and isinstance(found, list) and isinstance(found[0], dict) and keys <= found[0].keys()
+    found = source.value if isinstance(source.value, list) else []
+    return any(isinstance(one, dict) and {"start_time", "end_time", "error"} <= one.keys() for one in found)
 
 
 def translate(source: Source) -> list[Imported]:
     """Return the run in a file; raises ImportFileError."""
-    where = str(source.path)
-    entries = [mapping(one, f"{where}: request {i}") for i, one in enumerate(source.value)]
-    numbered = sorted(
-        enumerate(entries),
-        key=lambda one: seconds(one[1].get("start_time"), f"{where}: request {one[0]}: start_time"),
-    )
-    requests = [_request(i, one, f"{where}: request {number}") for i, (number, one) in enumerate(numbered)]
+    made, unread = each(((f"request {i}", one) for i, one in enumerate(source.value)), _request)
+    made.sort(key=lambda one: one[0].due_unix_ns)
+    requests = [(one._replace(request=i), gaps) for i, (one, gaps) in enumerate(made)]
     streamed = any(one.first_ns is not None for one, _ in requests)
     loop, level, load = _load(source.path.parent / "config.yaml")
     return [
@@ -72,32 +68,34 @@ def translate(source: Source) -> list[Imported]:
             loop=loop,
             level=level,
             load=load,
+            unread=unread,
         )
     ]
 
 
-def _request(number: int, entry: Mapping[str, Any], where: str) -> tuple[RequestRecord, list[int]]:
-    start, end = (ns(entry.get(name), f"{where}: {name}") for name in ("start_time", "end_time"))
-    info = entry.get("info") or {}
-    response = info.get("response_metrics") or {}
+def _request(found: Any) -> tuple[RequestRecord, list[int]]:
+    entry = mapping(found, "it")
+    start, end = (ns(entry.get(name), name) for name in ("start_time", "end_time"))
+    info = mapping(entry.get("info") or {}, "info")
+    response = mapping(info.get("response_metrics") or {}, "response_metrics")
     raw = response.get("chunk_times") or response.get("output_token_times") or []
-    times = [ns(at, f"{where}: chunk_times") for at in listed(raw, f"{where}: chunk_times")]
+    times = [ns(at, "chunk_times") for at in listed(raw, "chunk_times")]
     gaps = [after - before for before, after in pairwise(times)]
     if end < start or min(gaps, default=0) < 0 or (times and times[0] < start):
-        raise ImportFileError(f"{where}: found a time before the one it follows, expected them in order")
+        raise ImportFileError("found a time before the one it follows, expected them in order")
     error = entry.get("error")
-    usage = response.get("server_usage") or {}
+    usage = mapping(response.get("server_usage") or {}, "server_usage")
     tokens = usage.get("completion_tokens", response.get("output_tokens"))
     message = error.get("error_msg") if isinstance(error, dict) else None
     made = record(
-        number,
+        0,
         TOOL,
         due_unix_ns=start,
         end_ns=max(end, times[-1] if times else end) - start,
         first_ns=times[0] - start if times else None,
         last_ns=times[-1] - start if times else None,
-        prompt_tokens=maybe_count(info.get("input_tokens"), f"{where}: input_tokens"),
-        output_tokens=None if error else maybe_count(tokens, f"{where}: output_tokens"),
+        prompt_tokens=maybe_count(info.get("input_tokens"), "input_tokens"),
+        output_tokens=None if error else maybe_count(tokens, "output_tokens"),
         gaps=gaps if times else None,
         outcome=outcome_of(f"{error.get('error_type')} {message}" if isinstance(error, dict) else str(error))
         if error
@@ -118,10 +116,10 @@ def _load(path: Path) -> tuple[str | None, float | None, dict[str, Any]]:
         raise ImportFileError(f"{path}: found {len(stages)} stages in one run, expected one load")
     stage = stages[0] if stages and isinstance(stages[0], dict) else {}
     closed = kind in {"concurrent", "trace_session_replay"}
-    level = stage.get("concurrency_level") if closed else stage.get("rate")
+    level = maybe_level(stage.get("concurrency_level" if closed else "rate"))
     load = {
         "users": level if closed else None,
         "rate_per_s": None if closed else level,
         "arrivals": None if closed else kind,
     }
-    return "closed" if closed else "open", None if level is None else float(level), load
+    return "closed" if closed else "open", level, load

@@ -1,19 +1,27 @@
 """The file of another tool, read and not yet understood: JSON, JSON a line, or CSV.
 
-Whatever is wrong with it is one line that says where, what was found and what was expected.
+Whatever is wrong with it is one line that says where, what was found and what was expected. What was cut off
+or damaged is read as far as it is whole, and says so.
 """
 
+import codecs
 import csv
 import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from . import partial
+from .partial import Way
+
 NS = 10**9
+CUT_LINE = "its last line is not whole"
+MOST_NS = 4 * 10**18
+"""The year 2096: of two such times even the sum is an int64."""
 
 
 class ImportFileError(ValueError):
@@ -22,24 +30,38 @@ class ImportFileError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """A file's content: `value` is the whole JSON, or None; `objects` one JSON a line; `rows` its CSV.
+    """A file's content: `value` is the whole JSON, or None; `objects` one JSON by line; `rows` its CSV.
 
-    `cut`: the last line was cut off and is left out, as what is written while a tool runs may be.
+    `cut` says why not all of it could be read, as of what is written while a tool runs; None where all of it
+    was. `ends_in` is the way to where a `value` was cut off. `unread` has a line for each line that is none.
     """
 
     path: Path
     sha256: str
-    value: Any
-    objects: tuple[Mapping[str, Any], ...]
-    rows: tuple[tuple[str, ...], ...]
-    cut: bool = False
+    value: Any = None
+    objects: Mapping[int, Mapping[str, Any]] | None = None
+    rows: tuple[tuple[str, ...], ...] = ()
+    cut: str | None = None
+    ends_in: Way = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> Mapping[int, Mapping[str, Any]]:
+        """Return one JSON object a line; a file with a single object has one line."""
+        return self.objects or ({1: self.value} if isinstance(self.value, dict) else {})
+
+    def without_last(self, depth: int) -> "Source":
+        """Leave out the record in which a JSON was cut off; `depth` steps lead to a record of the tool's."""
+        if not self.cut or self.value is None or len(self.ends_in) < depth:
+            return self
+        return replace(self, value=partial.without(self.value, self.ends_in[:depth]))
 
 
 def read(path: Path) -> Source:
-    """Read a file. Raises ImportFileError where it is missing, empty, not text, or cut off."""
+    """Read a file. Raises ImportFileError where it is missing, empty, not text or nothing that we know."""
     try:
         content = path.read_bytes()
-        text = content.decode("utf-8-sig")
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(content)  # of a cut character nothing
     except OSError as error:
         raise ImportFileError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -48,14 +70,13 @@ def read(path: Path) -> Source:
         raise ImportFileError(f"{path}: found an empty file, expected another tool's results")
     sha256 = hashlib.sha256(content).hexdigest()
     if text.lstrip()[0] not in "{[":
-        rows = _rows(text)
-        cut = not text.endswith("\n") and len(rows) > 1 and len(rows[-1]) < len(rows[0])
-        return Source(path, sha256, None, (), rows[:-1] if cut else rows, cut)
+        rows, cut = _rows(text), not text.endswith("\n")
+        short = cut and len(rows[-1]) < len(rows[0])  # else only its last cell may be cut, which nobody reads
+        return Source(path, sha256, rows=rows[:-1] if short else rows, cut=CUT_LINE if cut else None)
     try:
-        return Source(path, sha256, json.loads(text), (), ())
-    except json.JSONDecodeError as error:
-        objects, cut = _lines(path, text, error)
-        return Source(path, sha256, None, objects, (), cut)
+        return Source(path, sha256, json.loads(text))
+    except (ValueError, RecursionError) as error:
+        return _lines(path, sha256, text) or _cut_off(path, sha256, text, error)
 
 
 def _rows(text: str) -> tuple[tuple[str, ...], ...]:
@@ -64,42 +85,68 @@ def _rows(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(row) for row in csv.reader(io.StringIO(text, newline="")) if row)
 
 
-def _lines(path: Path, text: str, whole: json.JSONDecodeError) -> tuple[tuple[Mapping[str, Any], ...], bool]:
-    """Read one JSON object a line, and say whether the last one was cut off; no other may be damaged."""
-    made: list[Mapping[str, Any]] = []
+def _lines(path: Path, sha256: str, text: str) -> Source | None:
+    """Read one JSON object a line; None where most lines are none: then it is one JSON on many lines."""
+    made: dict[int, Mapping[str, Any]] = {}
+    unread: list[str] = []
     lines = text.rstrip().split("\n")  # not splitlines: JSON may hold U+2028 as it is
+    cut = False
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             found = json.loads(line)
-        except json.JSONDecodeError as error:
-            if not made:
-                raise ImportFileError(f"{path}: not JSON ({whole}): was it cut off?") from None
-            if number == len(lines) and not text.endswith("\n"):
-                return tuple(made), True
-            raise ImportFileError(f"{path}: line {number}: not JSON ({error})") from None
-        if not isinstance(found, dict):
-            raise ImportFileError(f"{path}: line {number}: found {_kind(found)}, expected an object")
-        made.append(found)
-    return tuple(made), False
+        except (ValueError, RecursionError) as error:
+            cut = number == len(lines) and not text.endswith("\n")
+            unread += [] if cut else [f"line {number}: not JSON ({error})"]
+            continue
+        if isinstance(found, dict):
+            made[number] = found
+        else:
+            unread.append(f"line {number}: found {_kind(found)}, expected an object")
+    if len(made) <= len(unread):
+        return None
+    return Source(path, sha256, objects=made, cut=CUT_LINE if cut else None, unread=tuple(unread))
+
+
+def _cut_off(path: Path, sha256: str, text: str, error: Exception) -> Source:
+    try:
+        value, ends_in = partial.read(text)
+    except ValueError:
+        raise ImportFileError(f"{path}: not JSON ({error}): was it cut off?") from None
+    return Source(path, sha256, value, cut=f"not JSON ({error})", ends_in=ends_in)
 
 
 def seconds(value: Any, where: str) -> float:
     """Return a time or a duration, at least 0. Raises ImportFileError for NaN, text, or a negative one."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ImportFileError(f"{where}: found {_shown(value)}, expected a time of at least 0")
-    return float(value)
+    return float(_number(value, where, "a time"))
 
 
 def ns(value: Any, where: str, unit_ns: float = NS) -> int:
-    """Return a duration as whole nanoseconds; raises as `seconds` does."""
-    return round(seconds(value, where) * unit_ns)
+    """Return a duration as whole nanoseconds; raises as `seconds` does, and beyond the year 2096."""
+    found = round(_number(value, where, "a time") * unit_ns)
+    if found > MOST_NS:
+        raise ImportFileError(f"{where}: found {_shown(value)}, expected a time before the year 2096")
+    return found
 
 
 def maybe_count(value: Any, where: str) -> int | None:
     """Return a count of tokens, None where there is none; raises ImportFileError."""
-    return None if value is None else round(seconds(value, where))
+    return None if value is None else round(_number(value, where, "a number"))
+
+
+def maybe_level(value: Any) -> float | None:
+    """Return a rate or a number of users; None for what is none."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < MOST_NS
+    return float(value) if known else None
+
+
+def _number(value: Any, where: str, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ImportFileError(f"{where}: found {_shown(value)}, expected {what} of at least 0")
+    if value > MOST_NS:
+        raise ImportFileError(f"{where}: found {value:.3g}, expected {what} that a run can have")
+    return value
 
 
 def mapping(value: Any, where: str) -> Mapping[str, Any]:
@@ -116,9 +163,17 @@ def listed(value: Any, where: str) -> list[Any]:
     return value
 
 
+def check_row(row: Sequence[str], width: int) -> None:
+    """Raise ImportFileError for a row that is none, as where a disk was damaged."""
+    if len(row) != width:
+        raise ImportFileError(f"found {len(row)} cells, expected {width}")
+    if any("\0" in cell for cell in row):
+        raise ImportFileError("found a NUL byte, expected text")
+
+
 def _kind(value: Any) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
 
 
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, int | float | str) else _kind(value)
+    return repr(value)[:80] if isinstance(value, int | float | str) else _kind(value)

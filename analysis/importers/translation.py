@@ -5,12 +5,17 @@ definitions are sentences for a person: where the tool's word and ours differ.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from analysis.record import RequestRecord
+
+from .source import MOST_NS, ImportFileError
+
+Entry = TypeVar("Entry")
+Made = TypeVar("Made")
 
 NOT_STREAMED = ("ttft", "ttft_sent", "ttfo", "itl", "itl_token", "tpot", "max_gap")
 """What a tool that does not look into the stream cannot say."""
@@ -34,6 +39,7 @@ class Imported:
     the same in two runs that are compared; `level` is its rate (requests/s) or its users. `timed` is False
     where the file has no times: requests are then in its own order, all due at the start. `warmup` counts the
     requests of the tool's own warm-up, which are left out. `number` is the run's among those of its file.
+    `unread` has a line for each request that cannot be read; `missing`, what of the run is not here at all.
     """
 
     tool: str
@@ -51,12 +57,27 @@ class Imported:
     duration_ns: int | None = None  # by the tool's own account, where there are no times
     warmup: int = 0
     number: int = 1
+    unread: Sequence[str] = ()
+    missing: tuple[str, ...] = ()
+
+
+def each(entries: Iterable[tuple[str, Entry]], make: Callable[[Entry], Made]) -> tuple[list[Made], list[str]]:
+    """Make something of each entry; one that cannot be read is left out, and a line says where and why."""
+    made: list[Made] = []
+    unread: list[str] = []
+    for where, entry in entries:
+        try:
+            made.append(make(entry))
+        except ImportFileError as error:
+            unread.append(f"{where}: {error}")
+    return made, unread
 
 
 def record(number: int, scenario: str, *, due_unix_ns: int, end_ns: int, **known: Any) -> RequestRecord:
     """Return a record of what an import knows; all else is what the contract has for "not known".
 
-    `gaps` (ns) may be among what is known: the counts follow from it.
+    `gaps` (ns) may be among what is known: the counts follow from it. Raises ImportFileError for a time that
+    no run can have.
     """
     gaps = known.pop("gaps", None)
     base: dict[str, Any] = {
@@ -82,6 +103,8 @@ def record(number: int, scenario: str, *, due_unix_ns: int, end_ns: int, **known
         "outcome": "ok",
         "detail": "",
     }
+    if not 0 <= due_unix_ns <= MOST_NS or end_ns > MOST_NS or base["gap_sum_ns"] > MOST_NS:
+        raise ImportFileError("found times before 1970 or after 2096, expected those of a run")
     return RequestRecord(
         worker="imported",
         scenario=scenario,

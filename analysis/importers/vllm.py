@@ -13,10 +13,11 @@ from analysis.coarse import Coarse, Point, Row, Worth
 from analysis.gates import Gate
 from analysis.record import RequestRecord
 
-from .source import NS, ImportFileError, Source, listed, maybe_count, ns, seconds
-from .translation import FROM_THE_SEND, NO_DATE, WHY_FAILED, Imported, one_line, outcome_of, record
+from .source import NS, ImportFileError, Source, listed, maybe_count, maybe_level, ns, seconds
+from .translation import FROM_THE_SEND, NO_DATE, WHY_FAILED, Imported, each, one_line, outcome_of, record
 
 TOOL = "vllm bench"
+DEPTH = 2
 DETAIL = ("input_lens", "output_lens", "ttfts", "itls", "start_times", "errors")
 DEFINITIONS = (
     FROM_THE_SEND,
@@ -34,14 +35,13 @@ QUEUED = (
     "though not in the tool's own"
 )
 NO_GAP_COUNT = "Without --save-detailed nothing says how many gaps there were: itl is not read"
+LOST = "Errors stand last in the file: why a request failed is lost where they were cut off"
 DATED = "The run is placed so that it ends at the file's `date`, read as UTC"
 
 
 def runs(source: Source) -> list[Mapping[str, Any]]:
     """Return the results in a file, several after --append-result; none where it is another tool's."""
-    found: list[Mapping[str, Any]] = (
-        [source.value] if isinstance(source.value, dict) else list(source.objects)
-    )
+    found = list(source.lines.values())
     keys = ("request_throughput", "duration", "completed")
     return found if found and all(all(key in one for key in keys) for one in found) else []
 
@@ -53,35 +53,29 @@ def is_detailed(source: Source) -> bool:
 
 def translate(source: Source) -> list[Imported]:
     """Return the runs of a detailed file; raises ImportFileError."""
-    return [_run(one, str(source.path)) for one in runs(source)]
+    where = str(source.path)
+    if source.cut and source.value:
+        return [_run(_up_to_the_cut(source.value, where), where, cut=True)]
+    return [_run(one, where, cut=False) for one in runs(source)]
 
 
-def _run(found: Mapping[str, Any], where: str) -> Imported:
-    columns = {name: listed(found.get(name), f"{where}: {name}") for name in DETAIL}
+def _run(found: Mapping[str, Any], where: str, *, cut: bool) -> Imported:
+    columns = _columns(found, where)
     n = len(columns["ttfts"])
-    for name, values in columns.items():
-        if len(values) != n:
-            raise ImportFileError(f"{where}: found {len(values)} {name} and {n} ttfts, expected as many")
-    latencies = listed(found.get("latencies") or [None] * n, f"{where}: latencies")
-    if len(latencies) != n:
-        raise ImportFileError(f"{where}: found {len(latencies)} latencies and {n} ttfts, expected as many")
-    rate, users = found.get("request_rate"), found.get("max_concurrency")
-    is_open = isinstance(rate, int | float)
-    queued = found.get("queue_times") if is_open and users is not None else None
+    rate, users = (maybe_level(found.get(name)) for name in ("request_rate", "max_concurrency"))
+    is_open = rate is not None  # it may be "inf"
+    queued = is_open and users is not None and "queue_times" in columns
     zero, dated = _zero_ns(found, columns["start_times"], where)
-    requests = []
-    for i in range(n):
-        own = {name: values[i] for name, values in columns.items()}
-        queue = queued[i] if isinstance(queued, list) and len(queued) == n else 0
-        requests.append(
-            _request(i, {**own, "latency": latencies[i], "queue": queue}, zero, f"{where}: request {i}")
-        )
+    requests, unread = each(
+        ((f"request {i}", (i, {name: values[i] for name, values in columns.items()})) for i in range(n)),
+        lambda one: _request(*one, zero, queued=queued),
+    )
     ok = sum(one.outcome == "ok" for one, _ in requests)
-    if found.get("completed") != ok:
+    if found.get("completed") != ok and not (cut or unread):
         said = found.get("completed")
         raise ImportFileError(f"{where}: found {ok} requests without an error, expected the {said} completed")
     early = sum(one.outcome == "ok" and one.chunks > (one.output_tokens or 0) for one, _ in requests)
-    level = float(rate) if is_open else float(users or n)  # type: ignore[arg-type]
+    level = rate or users or float(n)
     return Imported(
         tool=TOOL,
         version=None,
@@ -92,6 +86,7 @@ def _run(found: Mapping[str, Any], where: str) -> Imported:
             *([EARLY.format(n=early, ok=ok)] if early else []),
             *DEFINITIONS[2:],
             *([QUEUED] if queued else []),
+            *([LOST] if cut else []),
             DATED if dated else NO_DATE,
         ),
         unknown=("ttfo", "itl_token", "dispatch_lag"),
@@ -105,7 +100,35 @@ def _run(found: Mapping[str, Any], where: str) -> Imported:
         },
         workload={"requests": found.get("num_prompts"), "backend": found.get("backend")},
         target={"model": found.get("model_id")},
+        unread=unread,
     )
+
+
+def _up_to_the_cut(found: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Return a result with the requests whose columns are there up to their start; of errors, the first."""
+    if "start_times" not in found:
+        text = "was cut off before `start_times`, expected all columns: no request in it is whole"
+        raise ImportFileError(f"{where}: {text}")
+    queued = maybe_level(found.get("request_rate")) and maybe_level(found.get("max_concurrency"))
+    names = (*DETAIL, "latencies", *(("queue_times",) if queued else ()))
+    there = [name for name in names if isinstance(found.get(name), list)]
+    n = min(len(found[name]) for name in there if name != "errors")
+    columns = {name: found[name][:n] for name in there}
+    return {**found, **columns, "errors": [*columns.get("errors", []), *[""] * n][:n]}
+
+
+def _columns(found: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
+    """Return the columns, all of one length."""
+    names = [*DETAIL, *(["latencies"] if found.get("latencies") else [])]
+    columns = {name: listed(found.get(name), f"{where}: {name}") for name in names}
+    n = len(columns["ttfts"])
+    queues = found.get("queue_times")
+    if isinstance(queues, list) and len(queues) == len(columns["ttfts"]):
+        columns["queue_times"] = queues
+    for name, values in columns.items():
+        if len(values) != n:
+            raise ImportFileError(f"{where}: found {len(values)} {name} and {n} ttfts, expected as many")
+    return columns
 
 
 def _arrivals(burstiness: Any) -> str:
@@ -118,22 +141,24 @@ def _zero_ns(found: Mapping[str, Any], starts: list[Any], where: str) -> tuple[i
         ended = datetime.strptime(str(found.get("date")), "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         return 0, False
-    first = min((seconds(start, f"{where}: start_times") for start in starts), default=0.0)
+    known, _ = each((("", start) for start in starts), lambda start: seconds(start, "start_times"))
+    first = min(known, default=0.0)
     began = ended.timestamp() - seconds(found["duration"], f"{where}: duration")
     return max(0, round((began - first) * NS)), True
 
 
 def _request(
-    number: int, own: Mapping[str, Any], zero_ns: int, where: str
+    number: int, own: Mapping[str, Any], zero_ns: int, *, queued: bool
 ) -> tuple[RequestRecord, list[int]]:
-    start, wait = ns(own["start_times"], f"{where}: start_times"), ns(own["queue"], f"{where}: queue_times")
+    start = ns(own["start_times"], "start_times")
+    wait = ns(own["queue_times"], "queue_times") if queued else 0
     due = zero_ns + start - wait
-    gaps = [ns(gap, f"{where}: itls") for gap in listed(own["itls"], f"{where}: itls")]
-    first = ns(own["ttfts"], f"{where}: ttfts")
+    gaps = [ns(gap, "itls") for gap in listed(own["itls"], "itls")]
+    first = ns(own["ttfts"], "ttfts")
     last = first + sum(gaps)
     # A failed request's latency may be 0: the tool then never looked at the clock again.
-    end = max(last, ns(own["latency"], f"{where}: latencies") if own["latency"] is not None else last)
-    tokens = maybe_count(own["output_lens"], f"{where}: output_lens")
+    end = max(last, ns(own["latencies"], "latencies") if own.get("latencies") is not None else last)
+    tokens = maybe_count(own["output_lens"], "output_lens")
     failed = bool(own["errors"]) or not tokens
     seen = first > 0 and (not failed or bool(gaps))
     made = record(
@@ -144,7 +169,7 @@ def _request(
         sent_ns=wait,
         first_ns=wait + first if seen else None,
         last_ns=wait + last if seen else None,
-        prompt_tokens=maybe_count(own["input_lens"], f"{where}: input_lens"),
+        prompt_tokens=maybe_count(own["input_lens"], "input_lens"),
         output_tokens=None if failed else tokens,
         gaps=gaps,
         outcome=outcome_of(one_line(own["errors"])) if failed else "ok",  # a traceback's code is no reason

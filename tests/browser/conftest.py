@@ -3,35 +3,30 @@
 Where it is missing these tests are skipped and say so; in CI that is a failure, never a silent one.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
+from tests.absent import absent
 from tests.browser.looking import LOOKS, Tab
 from tests.end_to_end.weblocust import Served, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def absent(what: str) -> NoReturn:
-    """Skip the test, or fail it where nothing may be missing."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{what} is not here")
-
-
 @pytest.fixture(scope="module")  # Playwright's event loop runs as long: no other file's could in this process
 def browser() -> Iterator[Any]:
     """One browser for a file's tests; each tab has a context of its own."""
     if not CHROMIUM:
-        absent("Debian's package chromium")
+        absent("no `chromium` (Debian: apt-get install chromium)")
     try:
         from playwright.sync_api import sync_playwright  # noqa: PLC0415 - the tests are listed without it
     except ImportError:
-        absent("the Python package playwright")
+        absent("no Python package playwright (pip install playwright)")
     with sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=CHROMIUM)
         yield started

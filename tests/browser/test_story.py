@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pypdf
 import pytest
 
 from tests.browser.livepage import LivePage, check_says, drawn
@@ -184,7 +185,6 @@ def _meta(path: Path) -> dict[str, Any]:
 
 
 def _downloads(ours: LivePage, run: Result) -> None:
-    pypdf = pytest.importorskip("pypdf")
     item = ours.page.locator("#downloads .downloads-run")
     with ours.page.expect_download() as zipped:
         item.get_by_role("link").click()

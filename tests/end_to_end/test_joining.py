@@ -219,3 +219,33 @@ def test_workers_whose_master_is_gone_stop_at_once(tmp_path: Path) -> None:
             time.sleep(0.1)
         assert time.monotonic() - killed_s < GONE_S + 1  # the server counts once a while
         assert (first.wait(), second.wait()) == (0, 0), first.said + second.said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_workers_beyond_those_expected_are_sent_away(tmp_path: Path) -> None:
+    """One comes in time, one while the load is on: both end with a line, and the run goes on without them."""
+    port = free_port()
+    text = BLOCKS.replace("blocks: 2\n", "").replace("duration_s: 4", "duration_s: 20")
+    with (
+        worker(tmp_path, port, 0, "--linger", "4") as first,
+        worker(tmp_path, port, 1, "--linger", "4") as second,
+        worker(tmp_path, port, 2, "--linger", "4") as third,
+        listening(tmp_path, text, port) as experiment,
+    ):
+        experiment.wait_for_requests("one")
+        with worker(tmp_path, port, 3) as late:
+            assert late.wait() == 6, late.said
+        assert experiment.process.poll() is None, "the run goes on meanwhile"
+        experiment.process.wait(180)
+        ends = sorted(one.wait() for one in (first, second, third))
+    assert ends == [0, 0, 6], first.said + second.said + third.said
+    expected = (
+        f"tokenswarm: the master at 127.0.0.1:{port} has all its workers: found one more than load.workers"
+    )
+    assert late.said.splitlines()[-1].startswith(expected)
+    run = result(experiment.out / "one")
+    check_accounts(run)
+    assert (run.meta["workers"]["expected"], len(run.meta["workers"]["seen"])) == (2, 2)
+    assert run.meta["workers"]["lost"] == []
+    assert {record.worker for record in run.records} == set(run.meta["workers"]["seen"])

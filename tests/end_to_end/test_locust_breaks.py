@@ -20,6 +20,7 @@ from tests.end_to_end.locusts import (
     check_accounts,
     command,
     distributed,
+    metrics,
     result,
     side_by_side,
     simulator,
@@ -28,6 +29,7 @@ from tests.end_to_end.locusts import (
 from tests.end_to_end.odd_servers import Recorder
 
 SECOND_NS = 10**9
+QUIT_S = 30  # as locustfiles/_member.py has it, which patches whoever imports it
 TWO_SECONDS = '{"ttft_ms": 50, "itl_ms": 100, "tokens": 20}'
 ONE_SECOND = '{"ttft_ms": 50, "itl_ms": 100, "tokens": 10}'
 QUICK = '{"ttft_ms": 20, "itl_ms": 5, "tokens": 12}'
@@ -375,3 +377,38 @@ def test_key_is_sent_and_written_nowhere(tmp_path: Path) -> None:
     assert not any(key in line for line in lines)
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or key.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)  # half a minute of silence
+def test_workers_of_a_master_that_stays_silent_stop_their_load_and_then_end(tmp_path: Path) -> None:
+    """The master is there and its connections stand, but it says nothing: as where its host hangs."""
+    arguments = ["-u", "8", "-r", "8", "-t", "600", "--run-dir", "run", "--stop-timeout", "2"]
+    with (
+        simulator('{"ttft_ms": 20, "itl_ms": 200}') as (url, sim),
+        distributed(tmp_path, "arrivals", url, *arguments) as (master, crew),
+    ):
+        master.wait_until_it_says(ALL_THERE)
+        os.kill(master.process.pid, signal.SIGSTOP)
+        stopped_s = time.monotonic()
+        try:
+            for worker in crew:
+                worker.wait_until_it_says("No word from the master for 4 s: the load is stopped")
+            while metrics(sim)["running"]:
+                assert time.monotonic() - stopped_s < QUIT_S, "streams go on that nobody will count"
+                time.sleep(0.1)
+            time.sleep(max(0.0, stopped_s + QUIT_S - 5 - time.monotonic()))
+            assert [worker.process.poll() for worker in crew] == [None, None], "it may be the link alone"
+            codes = [worker.wait(60) for worker in crew]
+        finally:
+            os.kill(master.process.pid, signal.SIGCONT)
+        assert time.monotonic() - stopped_s > QUIT_S - 1
+        for worker in crew:
+            assert worker.errors()[-1] == "No word from the master for 30 s: this worker ends"
+        assert codes == [0, 0]
+        master.process.send_signal(signal.SIGTERM)
+        assert master.wait(60) != 0
+    run = result(tmp_path / "run")
+    check_accounts(run)  # what they had measured lay in the master's sockets meanwhile
+    assert "of 600 s" in run.meta["interrupted"]
+    assert verdict.judge(rundir.load(run.path), sla.default()).status == "INVALID"

@@ -15,6 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from analysis.record import OUTCOMES, RequestRecord
+from tests.absent import absent
 from tests.end_to_end.locusts import (
     ALL_THERE,
     ROOT,
@@ -192,8 +193,13 @@ def test_both_formats_are_what_their_parsers_expect(watched: Watched) -> None:
     assert len(watched.texts[-1]) < 200_000
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (Debian's package prometheus) is not here")
+def require_prometheus(program: str) -> None:
+    if not shutil.which(program):
+        absent(f"no `{program}` (Debian: apt-get install prometheus)")
+
+
 def test_promtool_finds_nothing_to_improve(watched: Watched) -> None:
+    require_prometheus("promtool")
     for text in (watched.texts[0], watched.during, watched.texts[-1]):
         checked = subprocess.run(
             ["promtool", "check", "metrics"], input=text, text=True, capture_output=True, check=False
@@ -250,8 +256,8 @@ def test_dashboard_takes_any_data_source() -> None:
     assert {"heatmap", "stat", "timeseries"} == {panel["type"] for panel in panels}
 
 
-@pytest.mark.skipif(not shutil.which("prometheus"), reason="Debian's package prometheus is not here")
 def test_prometheus_itself_has_an_answer_for_every_panel(tmp_path: Path) -> None:
+    require_prometheus("prometheus")
     with serving(tmp_path, script=TURNS) as served:
         served.start(users=20)
         port = free_port()

@@ -29,7 +29,7 @@ from tests.k8s.manifests import (
     workloads,
 )
 from tests.k8s.runs import experiment, master, server, workers
-from tokenswarm import rendering
+from tokenswarm import TokenswarmError, rendering
 from tokenswarm.cli_running import run
 from tokenswarm.uploading import UPLOAD_S, Destination
 
@@ -196,3 +196,24 @@ def test_another_experiment_is_given_what_it_needs(tmp_path: Path) -> None:
     assert experiment(found)[0].load.workers == 7
     for name, check in CHECKS.items():
         assert list(check(found)) == [], name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8000",
+        "http://localhost:8000",
+        "http://[::1]:8000",
+        "http://0.0.0.0",
+        "http://a.localhost",
+    ],
+)
+def test_a_server_on_loopback_is_in_no_pod(tmp_path: Path, url: str) -> None:
+    own = tmp_path / "mine.yaml"
+    servers = f'servers: [{{name: far, url: "http://llm-server:8000"}}, {{name: near, url: "{url}"}}]\n'
+    own.write_text(f"{servers}load: {{rate: 1, duration_s: 60}}\n", encoding="utf-8")
+    with pytest.raises(TokenswarmError) as refused:
+        rendering.render("baseline", own=own)
+    expected = f"found server near at {url}, which in a pod is the pod itself, expected a url in the cluster"
+    assert str(refused.value) == f"{own}: {expected}"
+    assert refused.value.exit_code == 2

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from server.environments import unsupported
+from tests.absent import absent
 from tests.real.vllm_server import Real, VllmServer, prepare, running
 
 
@@ -18,7 +19,7 @@ def real() -> Real:
     """vLLM's interpreter and the model's folder; a failure to make them is an error, not a skip."""
     reason = unsupported()
     if reason:
-        pytest.skip(f"real vLLM: {reason}")
+        absent(f"real vLLM: {reason}")
     return prepare()
 
 
