@@ -85,7 +85,7 @@ _STYLE: Any = {
     "ytick.labelsize": 8,
 }
 
-# A PDF says where each glyph goes. Tables by which others lay out text would take half of the time to write it.
+# A PDF says where each glyph goes: tables by which others lay out text would double the time to write it.
 Options._drop_tables_default = [*Options._drop_tables_default, "GDEF", "GPOS", "GSUB"]  # noqa: SLF001
 
 TIMELINE_KEY = "thick: offered   cross: failed   triangle: p95 failed   shaded: not judged"

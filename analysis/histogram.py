@@ -123,7 +123,7 @@ class Histogram:
         dense = HdrHistogram(1, HIGHEST_NS, 3)
         counts, highest = dense.counts, min(max(self.bins, default=0), HIGHEST_NS)
         for low, count in self.bins.items():  # dense.record_value would take ten times as long
-            held = low if low < highest else highest  # the last bin holds all that is longer
+            held = min(low, highest)  # the last bin holds all that is longer
             shift = held.bit_length() - 11
             counts[(shift << 10) + (held >> shift) if shift > 0 else held] += count
         if self.bins:

@@ -16,12 +16,11 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from pypdf import PdfReader
 
-from analysis import web_report
 from analysis.charts import Judged, style
 from analysis.compare import compare
 from analysis.page import page
 from analysis.page_comparison import chart_comparison, page_comparison
-from analysis.report import ReportError, write_comparison, write_report
+from analysis.report import ReportError, write_comparison, write_page, write_report
 from analysis.rundir import load
 from analysis.sla import Sla, default, parse_objective
 from analysis.verdict import judge
@@ -182,7 +181,8 @@ def test_the_report_says_what_was_decided_and_where_it_comes_from(
 
 
 def test_whatever_was_simulated_says_so(runs: dict[str, Judged], tmp_path: Path) -> None:
-    text = PdfReader(write_report([runs["good"], runs["simulated"]], tmp_path)).pages[0].extract_text()
+    pdf = write_page([runs["good"], runs["simulated"]], tmp_path / "report.pdf")
+    text = PdfReader(pdf).pages[0].extract_text()
     assert text.count("SIMULATED") >= 2  # the banner and the watermark
 
 
@@ -291,12 +291,10 @@ def test_every_text_of_a_comparison_is_on_the_page_and_none_covers_another(
     assert laid_out(chart_comparison(comparison, judged))
 
 
+@pytest.mark.usefixtures("no_html")
 def test_a_comparison_is_the_first_page_and_pairs_follow(
-    experiments: Callable[[str], list[Judged]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experiments: Callable[[str], list[Judged]], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(
-        web_report, "write_html", lambda *_, **__: None
-    )  # of 18 runs; test_web_report looks at it
     judged = experiments("levels")
     comparison = compare(judged)
     pdf = write_comparison(comparison, judged, QUALITY, tmp_path)
