@@ -114,5 +114,14 @@ def no_run_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_pages(no_run_pages: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - it is both
-    """Leave out the reports of runs and of experiments, likewise."""
+    """Leave out the reports of runs, of experiments and of comparisons, likewise."""
     monkeypatch.setattr(report, "write_experiment", lambda *_: None)
+    monkeypatch.setattr(report, "write_comparison", lambda *_: None)
+
+
+@pytest.fixture
+def no_html(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out report.html, where a test looks at the PDF."""
+    from analysis import web_report  # noqa: PLC0415 - it loads matplotlib, which most files do without
+
+    monkeypatch.setattr(web_report, "write_html", lambda *_, **__: None)

@@ -7,8 +7,9 @@ histograms and timeline follow from the requests, so that a run is consistent un
 import csv
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -61,9 +62,29 @@ Requests = list[tuple[RequestRecord, list[int]]]
 def write_run(path: Path, load: Load, requests: Requests | None = None) -> Path:
     """Write a run directory, of drawn requests or of given ones."""
     path.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(load.seed)
-    if requests is None:
-        requests = draw_requests(load, rng)
+    if requests is not None:
+        _write(path, load, requests, np.random.default_rng(load.seed))
+    else:
+        for name, content in _drawn(repr(replace(load, name="", meta={})), load).items():
+            (path / name).write_bytes(content)
+    change_meta(path, {"name": load.name, **load.meta})
+    return path
+
+
+_known: dict[str, dict[str, bytes]] = {}
+
+
+def _drawn(kind: str, load: Load) -> dict[str, bytes]:
+    """Return the files of a run of drawn requests; tests that want the same again need not wait for it."""
+    if kind not in _known:
+        rng = np.random.default_rng(load.seed)
+        with TemporaryDirectory() as folder:
+            _write(Path(folder), load, draw_requests(load, rng), rng)
+            _known[kind] = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return _known[kind]
+
+
+def _write(path: Path, load: Load, requests: Requests, rng: np.random.Generator) -> None:
     records = [record for record, _ in requests]
     with (path / "requests.csv").open("w", encoding="utf-8", newline="") as file:
         write_records(
@@ -72,8 +93,6 @@ def write_run(path: Path, load: Load, requests: Requests | None = None) -> Path:
     _write_logs(path, requests, rng, load)
     _write_timeline(path, records, load)
     (path / "run.json").write_text(json.dumps(_meta(load, records), indent=2))
-    change_meta(path, load.meta)
-    return path
 
 
 def change_meta(path: Path, changes: dict[str, Any]) -> None:

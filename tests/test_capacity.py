@@ -64,7 +64,7 @@ def test_bounds_hold_the_truth_in_95_of_100_runs(tmp_path: Path) -> None:
     truth, true_p95_ms = 12 * (1 - Queue().late_share(12, 100)), Queue().percentile_ms(12, 0.05)
     below = low_p95 = high_p95 = 0
     for seed in range(25):
-        folder = write_experiment(tmp_path / str(seed), [12], seconds=150, seed=seed * 7919, warmup_s=2)
+        folder = write_experiment(tmp_path / str(seed), [12], seconds=90, seed=seed * 7919, warmup_s=2)
         (found,) = measure(judged_of(folder), FIRST)
         low = found.levels[0].goodput_low_per_s
         assert low is not None

@@ -76,9 +76,14 @@ def judged(two: Path) -> list[Judged]:
 
 
 @pytest.fixture
-def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the charts and the page out: they take seconds, and other tests look at them."""
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the charts out: they take a second, and other tests look at them."""
     monkeypatch.setattr(page_capacity, "chart_figures", lambda *_: {})
+
+
+@pytest.fixture
+def no_pages(no_charts: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - it is both
+    """Leave the charts and the page out, likewise."""
     monkeypatch.setattr(page_capacity, "page_capacity", lambda *_: None)
     monkeypatch.setattr(charts, "save_pdf", lambda _pages, path, _title: path)
 
@@ -295,6 +300,7 @@ def test_the_answer_is_read_back_for_the_same_runs_alone(two: Path, written: Pat
 # Where little can be said
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_no_level_holds_no_replicas(broken: Path, ask: Ask) -> None:
     answer = ask(broken, "--demand", "100")
     assert answer.code == 3
@@ -319,6 +325,7 @@ def test_one_level_that_holds_is_a_plan_that_says_so(ask: Ask, tmp_path: Path) -
     assert "mine: one level was measured: where it breaks is not known" in answer.stdout
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_where_the_instrument_was_not_fit_nobody_is_told_to_measure_longer(ask: Ask, tmp_path: Path) -> None:
     write_experiment(tmp_path, [4], seconds=20)
     (run,) = (path.parent for path in tmp_path.glob("**/run.json"))
@@ -328,6 +335,7 @@ def test_where_the_instrument_was_not_fit_nobody_is_told_to_measure_longer(ask: 
     assert "measure longer there" not in answer.stdout
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_a_level_too_short_to_decide_is_no_plan(ask: Ask, tmp_path: Path) -> None:
     write_experiment(tmp_path, [2], seconds=12, warmup_s=1)
     answer = ask(tmp_path, "--demand", "100")
@@ -392,6 +400,7 @@ def test_runs_that_are_missing_are_named(ask: Ask, tmp_path: Path) -> None:
     assert "Not measured: mine-10-1." in answer.stdout
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_simulated_runs_say_so(ask: Ask, tmp_path: Path) -> None:
     write_experiment(tmp_path, [10], seconds=50, simulated=True)
     answer = ask(tmp_path, "--demand", "100")

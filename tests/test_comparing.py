@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from analysis import web_report
 from analysis.conditions import conditions, is_declared
 from analysis.effects import EQUIVALENT, ONE_PAIR, WORSE, Effect
 from analysis.rundir import load
@@ -314,12 +313,10 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return run
 
 
+@pytest.mark.usefixtures("no_html")
 def test_the_command_says_what_is_worse_and_writes_nothing_unasked(
-    ask: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ask: Callable[..., Answer], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(
-        web_report, "write_html", lambda *_, **__: None
-    )  # of six runs; other tests look at it
     yesterday = day(tmp_path / "yesterday", 45.0, seeds=[1, 2, 3])
     today = day(tmp_path / "today", 90.0, seeds=[1, 2, 3])
     before = sorted(tmp_path.rglob("*"))

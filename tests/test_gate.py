@@ -100,7 +100,7 @@ def test_who_cannot_be_asked_is_not_judged(tmp_path: Path, servers: Servers, bro
     assert asks.unasked["awq"] == "http://s: refuses"
 
 
-@pytest.mark.usefixtures("servers", "no_run_pages")
+@pytest.mark.usefixtures("servers", "no_run_pages", "no_html")
 def test_an_experiment_is_judged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, {"baseline": {}, "awq": {"ttft_ms": 48.0}}, blocks=1)
     for name in ("baseline", "awq"):
@@ -124,7 +124,7 @@ def test_an_experiment_is_judged_again(tmp_path: Path, monkeypatch: pytest.Monke
     assert "quality undecided" in " ".join(lost.said)
 
 
-@pytest.mark.usefixtures("no_run_pages")
+@pytest.mark.usefixtures("no_run_pages", "no_html")
 def test_what_was_planned_and_is_missing_is_no_pass(tmp_path: Path) -> None:
     written(tmp_path, {"baseline": {}}, blocks=1)
     (tmp_path / "baseline-4-1").rename(tmp_path / "baseline")

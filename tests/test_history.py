@@ -244,7 +244,7 @@ def test_noise_gives_no_change() -> None:
 
 
 def test_many_series_of_noise_give_no_change_either() -> None:
-    rng, histories, n = np.random.default_rng(15), 300, 20
+    rng, histories, n = np.random.default_rng(15), 200, 20
     quiet = sum(
         not any(changes(of_values(noisy(rng, (40, 100.0))), 0.0, n) for _ in range(n))
         for _ in range(histories)

@@ -65,6 +65,7 @@ def test_import_verdict_report(tmp_path: Path, sla: Path) -> None:
     assert "already holds a run" in refused("import", DETAILED, "--out", out)
 
 
+@pytest.mark.usefixtures("no_html")
 @pytest.mark.parametrize("name", ["genai-bench-0.0.5.json", "vegeta-12.jsonl"])
 def test_a_report_of_what_has_no_times_or_no_tokens(name: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -98,7 +99,7 @@ def test_two_imports_are_compared(tmp_path: Path, sla: Path) -> None:
     assert (out / "report.pdf").exists()
 
 
-@pytest.mark.usefixtures("no_run_pages")
+@pytest.mark.usefixtures("no_pages")
 def test_imports_of_two_tools_are_no_pair(tmp_path: Path) -> None:
     out = tmp_path / "experiment"
     for server, name in (("bf16", "vllm-0.32-detailed.json"), ("awq", "vegeta-12.jsonl")):
@@ -198,6 +199,7 @@ def test_a_servers_name_names_no_other_place(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("no_html")
 def test_open_loops_of_two_folders_are_compared(tmp_path: Path) -> None:
     folders = [tmp_path / "old", tmp_path / "new"]
     for folder, factor in zip(folders, (1.0, 2.0), strict=True):

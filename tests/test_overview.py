@@ -196,6 +196,7 @@ def test_the_html_has_the_same_on_one_page(written: Written) -> None:
     assert 'src="http' not in written.html
 
 
+@pytest.mark.usefixtures("no_html")
 def test_one_server_alone_has_a_page_for_each_level(sweep: list[Judged], tmp_path: Path) -> None:
     alone = [one for one in sweep if one[0].meta["experiment"]["server"] == "base"]
     pdf = write_experiment(overview(alone), None, None, tmp_path)
@@ -210,11 +211,18 @@ def test_one_server_alone_has_a_page_for_each_level(sweep: list[Judged], tmp_pat
         pytest.param(None, ASKED, 3, marks=pytest.mark.slow),
     ],
 )
-def test_two_runs_side_by_side_say_all_unless_there_is_more_to_tell(
-    sweep: list[Judged], tmp_path: Path, quality: dict[str, Any] | None, sized: Sized | None, pages: int
+def test_two_runs_side_by_side_say_all_unless_there_is_more_to_tell(  # noqa: PLR0913, PLR0917 - three are a case
+    request: pytest.FixtureRequest,
+    sweep: list[Judged],
+    tmp_path: Path,
+    quality: dict[str, Any] | None,
+    sized: Sized | None,
+    pages: int,
 ) -> None:
     pair = [one for one in sweep if one[0].meta["experiment"]["level"] == 4]
     found = replace(overview(pair), sized=sized)
+    if not sized:
+        request.getfixturevalue("no_html")
     pdf = write_experiment(found, compared(found), quality, tmp_path)
     made = PdfReader(pdf).pages
     assert len(made) == pages

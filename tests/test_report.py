@@ -16,12 +16,11 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from pypdf import PdfReader
 
-from analysis import web_report
 from analysis.charts import Judged, style
 from analysis.compare import compare
 from analysis.page import page
 from analysis.page_comparison import chart_comparison, page_comparison
-from analysis.report import ReportError, write_comparison, write_report
+from analysis.report import ReportError, write_comparison, write_page, write_report
 from analysis.rundir import load
 from analysis.sla import Sla, default, parse_objective
 from analysis.verdict import judge
@@ -109,7 +108,7 @@ def visible_texts(figure: Figure) -> list[tuple[str, Bbox]]:
     """Return every text that is drawn, with its place in pixels, the watermark left out."""
     canvas = FigureCanvasAgg(figure)
     with style():
-        canvas.draw()
+        figure.draw_without_rendering()
     hidden = {id(text) for axes in figure.axes for text in undrawn(axes)}
     texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
     drawn = [text for text in texts if id(text) not in hidden and text.get_rotation() != 30]
@@ -134,21 +133,20 @@ def test_every_text_is_on_the_page_and_none_covers_another(runs: dict[str, Judge
 
 def laid_out(figure: Figure) -> list[str]:
     """Return a figure's texts, all of which must be on it, and none cover another."""
-    texts = visible_texts(figure)
+    texts = [(text, *map(float, box.extents)) for text, box in visible_texts(figure)]
     width, height = figure.get_size_inches() * figure.dpi
-    for text, box in texts:
-        assert box.x0 >= 0 <= box.y0, text
-        assert box.x1 <= width, text
-        assert box.y1 <= height, text
+    for text, x0, y0, x1, y1 in texts:
+        assert x0 >= 0 <= y0, text
+        assert x1 <= width, text
+        assert y1 <= height, text
     covered = []
-    for (text, box), (other, other_box) in combinations(texts, 2):
-        wide = min(box.x1, other_box.x1) - max(box.x0, other_box.x0)
-        high = min(box.y1, other_box.y1) - max(box.y0, other_box.y0)
+    for (text, x0, y0, x1, y1), (other, left, bottom, right, top) in combinations(texts, 2):
+        wide, high = min(x1, right) - max(x0, left), min(y1, top) - max(y0, bottom)
         # Boxes hold room for accents and descenders: a third of the smaller line may be shared.
-        if wide > 2 and high > 0.34 * min(box.height, other_box.height):
+        if wide > 2 and high > 0.34 * min(y1 - y0, top - bottom):
             covered.append((text, other))
     assert covered == []
-    return [text for text, _ in texts]
+    return [text for text, *_ in texts]
 
 
 @pytest.fixture(scope="session")
@@ -183,15 +181,20 @@ def test_the_report_says_what_was_decided_and_where_it_comes_from(
 
 
 def test_whatever_was_simulated_says_so(runs: dict[str, Judged], tmp_path: Path) -> None:
-    text = PdfReader(write_report([runs["good"], runs["simulated"]], tmp_path)).pages[0].extract_text()
+    pdf = write_page([runs["good"], runs["simulated"]], tmp_path / "report.pdf")
+    text = PdfReader(pdf).pages[0].extract_text()
     assert text.count("SIMULATED") >= 2  # the banner and the watermark
 
 
-def test_fonts_are_embedded(report: Path) -> None:
+def test_fonts_are_embedded_without_what_only_lays_out_text(report: Path) -> None:
     fonts = PdfReader(report).pages[0]["/Resources"]["/Font"]
     for font in fonts.values():
         descendants = font.get_object().get("/DescendantFonts", [font])
-        assert all("/FontFile2" in one.get_object()["/FontDescriptor"] for one in descendants)
+        for one in descendants:
+            file = one.get_object()["/FontDescriptor"]["/FontFile2"].get_object().get_data()
+            tables = {file[at : at + 4] for at in range(12, 12 + 16 * int.from_bytes(file[4:6], "big"), 16)}
+            assert b"glyf" in tables
+            assert not {b"GDEF", b"GPOS", b"GSUB"} & tables
 
 
 REBUILD = """
@@ -292,12 +295,10 @@ def test_every_text_of_a_comparison_is_on_the_page_and_none_covers_another(
     assert laid_out(chart_comparison(comparison, judged))
 
 
+@pytest.mark.usefixtures("no_html")
 def test_a_comparison_is_the_first_page_and_pairs_follow(
-    experiments: Callable[[str], list[Judged]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    experiments: Callable[[str], list[Judged]], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(
-        web_report, "write_html", lambda *_, **__: None
-    )  # of 18 runs; test_web_report looks at it
     judged = experiments("levels")
     comparison = compare(judged)
     pdf = write_comparison(comparison, judged, QUALITY, tmp_path)

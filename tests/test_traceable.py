@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
+from analysis import report
 from analysis.sla import default
 from tests.experiments import experiment
 from tests.run_directories import Load, write_run
@@ -29,7 +30,9 @@ UNITS = (1, 100, 1e-3, 1e-6, 1e-9)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("traceable")
     judged = experiment(made, {"base": {}, "awq": {"ttft_ms": 60.0}}, blocks=1)
-    judging.conclude([run.path for run, _ in judged], default(), made)
+    with pytest.MonkeyPatch.context() as without:
+        without.setattr(report, "write_report", lambda *_: None)  # of each run; `single` has one
+        judging.conclude([run.path for run, _ in judged], default(), made)
     return made
 
 

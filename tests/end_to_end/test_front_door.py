@@ -33,7 +33,7 @@ load: {loop: open, rate: 10, duration_s: 4, warmup_s: 1, workers: 2}
 workload: {prompt_words: 10-20, max_tokens: 8-16}
 sla: {name: small, objectives: ["ttft p95 < 500 ms", "error_rate < 5 %"]}
 """
-LONG = EXPERIMENT.replace("duration_s: 4", "duration_s: 60")
+LONG = EXPERIMENT.replace("duration_s: 4", "duration_s: 60").replace("workers: 2", "workers: 1")
 
 
 class Ended(NamedTuple):
