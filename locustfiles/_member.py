@@ -31,6 +31,7 @@ EXIT_SURPLUS = 7  # no exit code of a command: `tokenswarm worker` alone sees it
 GONE_S = 4.0  # master and worker exchange a heartbeat a second
 QUIT_S = 30.0
 LOOK_S = 0.25
+LINGER_MS = 2000  # for a master that is gone
 DRAINING = "cleanup"  # Locust's word; it hears nothing then, as it waits for its streams
 
 CONTRACT = ("record.py", "histogram.py")
@@ -71,6 +72,7 @@ class Member:
         self._runner.register_message(CLOCK, self._tell)
         self._runner.register_message(SURPLUS, self._go)
         environment.events.heartbeat_received.add_listener(self._heard)
+        environment.events.quit.add_listener(self._leave)
         self._runner.send_message(HERE, said())
         gevent.spawn(self._watch)
 
@@ -89,6 +91,16 @@ class Member:
         log.error("The master has all its workers: this one ends")
         self._environment.process_exit_code = EXIT_SURPLUS
         gevent.spawn(self._runner.quit)
+
+    def _leave(self, **_: Any) -> None:
+        """Let arrive what was said last: with Python ends the thread in which ZeroMQ still sends it.
+
+        A master that does not hear that a worker quits takes it for lost, and the run is INVALID.
+        """
+        socket = self._runner.client.socket
+        context = socket.context
+        socket.close(linger=LINGER_MS)
+        context.term()
 
     def _tell(self, msg: Any, **_: Any) -> None:
         heard_ns = time.time_ns()
