@@ -56,13 +56,14 @@ class Worth:
     """How many independent events something is worth at most, and why it is not known where it is None.
 
     An interval is given from `least` independent ones on, by their own number: `n` is lower where that number
-    is an estimate.
+    is an estimate. `n_low` is what it is worth for the lower bound alone, where it is known to be more.
     """
 
     n: float | None
     why: str
     independent: float
     least: int
+    n_low: float = 0.0
 
     @classmethod
     def unknown(cls, why: str) -> "Worth":
@@ -251,16 +252,14 @@ def _decide(
     allowed, n = objective.allowed_share, spread.n
     known = worth.n is not None and min(worth.independent, n) >= worth.least
     n_eff = min(worth.n or 0, n) if known else min(WORTH_UNKNOWN, n)
-
-    def bounds(low: float, high: float) -> tuple[float, float]:
-        return share_bounds(low * n_eff / n, high * n_eff / n, n_eff)
-
-    lower, upper = bounds(spread.low, spread.high)
+    n_low = min(max(n_eff, worth.n_low), n)
+    lower, _ = share_bounds(spread.low * n_low / n, spread.low * n_low / n, n_low)
+    _, upper = share_bounds(spread.high * n_eff / n, spread.high * n_eff / n, n_eff)
     if lower >= allowed:
         least = f"at least {percent(lower)} bad, {percent(allowed)} allowed"
         return (
             FAIL,
-            least if known else f"{least}, were all {n:,} worth {n_eff:g}",
+            least if known or worth.n_low else f"{least}, were all {n:,} worth {n_eff:g}",
             (lower, upper) if known else None,
         )
     if known and upper < allowed:

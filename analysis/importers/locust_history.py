@@ -7,7 +7,7 @@ are is thereby known; how alike the requests of one second are is not. So a seco
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,15 +65,20 @@ class History:
         times show slow moments to last: a run that met few failures knows least of that by them alone (upper
         bounds then cover 30 to 90 % instead of 95 %: tests/statistics). Two things are estimated, how many
         fail in one second together and for how many seconds, so a degree of freedom takes twice as many of
-        those. Without a failure a second counts as one again.
+        those. Where few seconds had failures, or none, a second counts as one. That a server fails is shown
+        by its failures alone.
         """
-        if not self.failures.any():
-            return self.worth()
-        effect, seconds = cluster_effect(self.failures, self.requests), len(self.requests)
-        independent = min(effect.clusters, seconds / autocorrelation_time(self.times_ms / self.requests))
+        by_times, requests = self.worth(), float(self.requests.sum())
+        effect = cluster_effect(self.failures, self.requests)
+        n_low = 0.0
+        if effect.clusters >= LEAST:
+            n_low = requests / effect.deff * small_sample_factor(freedom(effect.clusters))
+        if np.count_nonzero(self.failures) < LEAST:
+            return replace(by_times, n_low=n_low)
+        independent = min(effect.clusters, by_times.independent)
         deff = effect.deff * effect.clusters / independent
-        n = float(self.requests.sum()) / deff * small_sample_factor(freedom(independent, 2 * BATCH_TAU))
-        return Worth(n, "failures come together", independent, LEAST)
+        n = requests / deff * small_sample_factor(freedom(independent, 2 * BATCH_TAU))
+        return Worth(n, "failures come together", independent, LEAST, n_low)
 
     def mean_bounds_ms(self) -> tuple[float, float] | None:
         """Return one-sided 95 % bounds on the mean time, None where there are too few seconds."""

@@ -52,7 +52,30 @@ def test_error_rates_of_an_overload(rho: float, rate: int, seconds: int, allowed
     found = covered(what, [bounds_of(one.objectives[0]) for one in results], allowed)
     margin = 3 * (0.07 * 0.93 / RUNS / found.given) ** 0.5
     assert found.given > 1 / 3
-    assert min(found.upper, found.lower) >= 0.93 - margin
+    assert min(found.upper, found.lower, found.both) >= 0.93 - margin
+
+
+@pytest.mark.parametrize(
+    ("rho", "rate", "seconds", "share"),
+    [(0.8, 5, 300, 0.1), (0.8, 5, 600, 0.1), (0.9, 20, 600, 0.02), (0.9, 20, 600, 0.1)],
+)
+def test_failures_that_come_alone_fail_whatever_the_queue_does(
+    rho: float, rate: int, seconds: int, share: float
+) -> None:
+    rng, by = np.random.default_rng(5), Sla("failed", (parse_objective("error_rate < 1 %"),))
+    runs = [(values, rng.random(len(values)) < share) for values in mm1(rho, rate * seconds, 50, rng)]
+    found = [judge(run_of(values, failed, rate), by).objectives[0].status for values, failed in runs]
+    assert found.count("FAIL") >= 45
+
+
+def test_one_failure_does_not_say_more_than_none() -> None:
+    values, by = np.full(30_000, 0.05), Sla("failed", (parse_objective("error_rate < 0.1 %"),))
+    values *= np.random.default_rng(6).lognormal(0, 0.1, len(values))
+    for failures in (0, 1, 3):
+        failed = np.zeros(len(values), dtype=bool)
+        failed[:: len(values) // max(1, failures)][:failures] = True
+        (found,) = judge(run_of(values, failed, 100), by).objectives
+        assert found.status == "INCONCLUSIVE", failures
 
 
 def judged(values: FloatArray, limit_s: float, rate: int) -> ObjectiveResult:
