@@ -167,12 +167,13 @@ def _within(seen: Sequence[ObjectiveResult]) -> float:
     """
     own = [one.n_eff or 0.0 for one in seen]
     degrees = [one.degrees for one in seen if one.degrees and one.bound_high is not None]
-    if len(seen) < MIN_RUNS or len(degrees) < len(seen) or not all(own):
+    if len(degrees) < len(seen) or not all(own):
         return sum(own)
     size = np.array([one.n for one in seen], dtype=np.float64)
     alike = size / own * [small_sample_factor(one) for one in degrees]
     together = math.sqrt(float(size @ alike**2) / float(size.sum()))
-    return float(size.sum()) / together * small_sample_factor(sum(degrees))
+    known = sum(degrees) if len(seen) >= MIN_RUNS else mean(degrees)
+    return float(size.sum()) / together * small_sample_factor(known)
 
 
 def _split(seen: Sequence[ObjectiveResult], spread: Spread) -> Spread:

@@ -187,6 +187,7 @@ def test_bounds_on_pooled_gaps_cover_the_truth_though_whole_seconds_stall_togeth
             intervals.append(Interval("", len(intervals), one))
         none_failed = pd.DataFrame({"due_unix_ns": [], "outcome": []}, dtype="int64")
         tally = gap_tally(pooled_gaps(intervals, none_failed, range(seconds)), limit, truth)
+        assert tally.degrees == max(1.0, tally.independent / 4 - 1)
         worth = tally.n_eff / tally.n
         return None if tally.refusal else share_bounds(tally.bad * worth, tally.bad * worth, tally.n_eff)
 

@@ -90,7 +90,7 @@ def test_a_good_run_passes(judged: Judge) -> None:
     ("changes", "metric", "status"),
     [
         ({"ttft_ms": 80.0, "ttft_sigma": 0.3}, "ttft", "FAIL"),
-        ({"stall_share": 0.1}, "itl", "FAIL"),
+        ({"stall_share": 0.06, "seconds": 63}, "itl", "FAIL"),
         ({"failures": {"http_5xx": 0.03}}, "error_rate", "FAIL"),
         ({"failures": {"http_5xx": 0.009}}, "error_rate", "INCONCLUSIVE"),
         ({"ttft_ms": 64.0, "ttft_sigma": 0.27}, "ttft", "INCONCLUSIVE"),

@@ -3,10 +3,11 @@
     pytest tests/statistics/test_coverage.py -s             a few figures
     pytest tests/statistics/test_coverage.py -s -m table    the table
 
-Nominal are 95 % for both bounds together, and so at least that for each: an upper bound that covers less
-often would let a bad server PASS, a lower one would FAIL a good one. What is asserted are 93 and 97 %, give
-and take three standard errors of the simulation. Only counts of too few cover more: no bad one of 100
-requests leaves 3 % possible, so the upper bound of a p99 holds whatever was seen.
+Nominal are 95 % for each bound, and so 90 % or more for both together: an upper bound that covers less often
+would let a bad server PASS, a lower one would FAIL a good one. What is asserted are 93 % for each, and for
+the upper one at most 98, give and take three standard errors of the simulation. Counts of too few cover more:
+no bad one of 100 requests leaves 3 % possible, so the upper bound of a p99 holds whatever was seen. So do
+lower bounds where requests queue: who sees many late ones also sees how they come together.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 from analysis.objective import ObjectiveResult
-from analysis.statistics import share_bounds
+from analysis.samples import share_tally
+from analysis.statistics import runs_bounds, share_bounds
 from tests.statistics.coverage import (
     Bounds,
     bounds_of,
@@ -30,6 +32,8 @@ from tests.statistics.coverage import (
 from tests.statistics.queues import Batching, batching, mm1, mm1_quantile
 
 SINGLE = [
+    (0.01, 5000),  # nearly independent
+    (0.2, 2000),
     (0.5, 300),  # worth 30 to 40 independent requests; the next 60 to 80
     (0.5, 600),
     (0.5, 1500),
@@ -40,19 +44,32 @@ SINGLE = [
     (0.9, 10_000),
     (0.9, 40_000),
 ]
-POOLED = [(0.5, 300, 5), (0.5, 1500, 5), (0.8, 1500, 5), (0.8, 4000, 5), (0.8, 4000, 10), (0.9, 8000, 5)]
+POOLED = [
+    (0.5, 1500, 2),
+    (0.8, 2000, 3),
+    (0.8, 4000, 4),
+    (0.5, 300, 5),
+    (0.5, 1500, 5),
+    (0.8, 1500, 5),
+    (0.8, 4000, 5),
+    (0.8, 4000, 10),
+    (0.9, 8000, 5),
+]
 
 
-def check(what: str, results: Sequence[ObjectiveResult], truth: float, *, most: bool = True) -> None:
-    """Print what is covered of the bounds that were given: refused ones do not count."""
+def check(what: str, results: Sequence[ObjectiveResult], truth: float, *, most: bool = False) -> None:
+    """Print what is covered of the bounds that were given: refused ones do not count.
+
+    `most` says whether an upper bound that always holds would be a fault, as it is not for a mean: that level
+    is what runs of few independent values need, and too high for many.
+    """
     found = covered(what, [bounds_of(one) for one in results], truth)
     given = max(1.0, found.given * len(results))
     least = 0.93 - 3 * np.sqrt(0.93 * 0.07 / given)
-    assert found.both >= least
     assert found.upper >= least
     assert found.lower >= least
     if most:
-        assert found.both <= 0.97 + 3 * np.sqrt(0.97 * 0.03 / given)
+        assert found.upper <= 0.98 + 3 * np.sqrt(0.98 * 0.02 / given)
 
 
 def check_counts(what: str, results: Sequence[ObjectiveResult], allowed: float) -> None:
@@ -75,7 +92,24 @@ def test_shares_of_single_runs() -> None:
 
 
 def test_means_of_single_runs() -> None:
-    check("M/M/1 rho 0.5, 2,500 requests, mean", means(0.5, 2500, 200), 2.0)
+    check("M/M/1 rho 0.8, 2,000 requests, mean", means(0.8, 2000, 1000), 5.0)
+
+
+def test_a_p99_knows_what_the_p95_shows_of_dependence() -> None:
+    """In a short run too few slow moments lie above the 99th percentile to tell how long they last."""
+    for values in mm1(0.9, 8000, 20, np.random.default_rng(4)):
+        none = np.zeros(len(values), dtype=bool)
+        p99, p95 = (share_tally(none, none, [values], allowed) for allowed in (0.01, 0.05))
+        assert p99.n_eff <= p95.n_eff
+
+
+def test_means_over_runs_that_scatter_further_up() -> None:
+    """Means of runs as a gamma distribution has them: 20,000 times five."""
+    found = [runs_bounds(five) for five in np.random.default_rng(5).gamma(4, 1 / 4, (20_000, 5))]
+    upper, lower = np.mean([high >= 1 for _, high in found]), np.mean([low <= 1 for low, _ in found])
+    print(f"\n  5 runs, gamma with shape 4: upper {upper:.1%} lower {lower:.1%}", end="")
+    assert 0.93 <= upper <= 0.97
+    assert 0.94 <= lower <= 0.98
 
 
 def test_five_runs_together() -> None:
@@ -135,7 +169,7 @@ def test_the_batching_server() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("rho", "n"), SINGLE)
 def test_single_runs_in_full(rho: float, n: int) -> None:
-    runs = min(1000, 16_000_000 // n)
+    runs = min(2000, 16_000_000 // n)
     for allowed in (0.05, 0.01):
         found = shares(rho, n, runs, allowed)
         check_counts(f"M/M/1 rho {rho}, {n:,} requests, p{100 - 100 * allowed:g}", found, allowed)
@@ -146,7 +180,7 @@ def test_single_runs_in_full(rho: float, n: int) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("rho", "n", "runs"), POOLED)
 def test_pools_in_full(rho: float, n: int, runs: int) -> None:
-    groups = 400 if n < 4000 else 200
+    groups = 600 if n < 4000 else 300
     for allowed in (0.05, 0.01):
         found = together(shares(rho, n, groups * runs, allowed), runs)
         check_counts(f"M/M/1 rho {rho}, {runs} x {n:,} requests, p{100 - 100 * allowed:g}", found, allowed)

@@ -70,7 +70,7 @@ def test_a_run_whose_events_are_much_more_alike_counts_more_than_in_an_average()
     ]
     root = math.sqrt(sum(one**2 for one in alike) / 5)
     assert worth(found) == pytest.approx(5000 / root * small_sample_factor(18))
-    assert root > sum(alike) / 5
+    assert worth(found[3:]) == pytest.approx(2000 / math.sqrt((10**2 + 50**2) / 2) * small_sample_factor(3))
 
 
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=12))
