@@ -34,9 +34,9 @@ class ObjectiveResult:
     """What became of one objective.
 
     `observed`, `observed_ok_only` and `limit` are in `unit` (ms, share, requests/s or tokens/s); infinity
-    means that failures reach down to the percentile. Bounds are one-sided at 95 %: on the share of bad
-    events, for a mean or a rate on itself. A budget is what may be bad: where all of it was, 1 is used.
-    None stands for what cannot be said, never for zero.
+    means that failures reach down to the percentile. Bounds are one-sided at 95 % (on a mean at
+    `statistics.MEAN_LEVELS`): on the share of bad events, for a mean or a rate on itself. A budget is what
+    may be bad: where all of it was, 1 is used. None stands for what cannot be said, never for zero.
     """
 
     text: str

@@ -152,7 +152,7 @@ def test_few_sockets_are_never_read_by_the_clock() -> None:
     reader = _Watched(pairs)
     try:
         _flood(pairs, 0.1)
-        assert sum(reader.batches) > 100
+        assert sum(reader.batches) > 20, "too little was read to tell"
         assert reader.armed == []
     finally:
         reader.close()

@@ -81,7 +81,7 @@ class History:
         return Worth(n, "failures come together", independent, LEAST, n_low)
 
     def mean_bounds_ms(self) -> tuple[float, float] | None:
-        """Return one-sided 95 % bounds on the mean time, None where there are too few seconds."""
+        """Return bounds on the mean time as of any run's, None where there are too few seconds."""
         mean = mean_of(self.times_ms, self.requests)
         return mean.bounds() if mean.independent >= LEAST else None
 

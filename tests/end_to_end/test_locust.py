@@ -188,7 +188,7 @@ def test_one_process(ended: Callable[[str], Ended]) -> None:
     found.check_quiet()
     run = found.run
     assert set(run.outcomes()) == {"ok"}
-    assert len(run.records) > 60
+    assert len(run.records) > 40  # about 70 on cores that nobody else uses
     check_accounts(run)
     check_server(run, found.counted)
     assert run.meta["load"]["loop"] == "closed"
