@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from .evidence import Evidence
-from .objective import FAIL, PASS, ObjectiveResult
+from .goodput import asked, good_share, goodput
+from .objective import FAIL, PASS
 from .percentile_bounds import Bounds, percentile_bounds
+from .pooling import worth
 from .reading import LATENCIES, LEVEL_UNITS, Place, metrics, percentile_of, place
 from .rundir import Run
 from .scopes import judge_whole
 from .sla import POOLED_METRICS, Goodput, Latency, Limit, Sla
-from .statistics import BATCHES, CONFIDENCE, LEAST, batch_bounds, share_bounds
 from .verdict import INVALID, OVERSATURATED, SEVERITY, Verdict
 
 Judged = tuple[Run, Verdict]
@@ -197,8 +198,8 @@ def _level(
     judged = [(evidence, judge_whole(evidence, wanted)) for evidence in evidences]
     judged = [(evidence, result) for evidence, result in judged if result.n]  # not those that cannot know it
     results = [result for _, result in judged]
-    open_rate = at if verdict.loop == "open" else None
-    observed, low, high = _goodput([evidence for evidence, _ in judged], results, open_rate)
+    rate = float(at) if verdict.loop == "open" else [asked(evidence) for evidence, _ in judged]
+    observed, low, high = goodput(results, rate)
     seconds = sum(evidence.window_s for evidence in evidences)
     n = sum(len(evidence.frame) for evidence in evidences)
     tokens = _tokens(evidences)
@@ -211,8 +212,8 @@ def _level(
         runs=len(believed),
         left_out=len(own) - len(believed),
         n=n,
-        n_eff=sum(result.n_eff or 0.0 for result in results) if results else None,
-        good_share=_good_share(results) if results else None,
+        n_eff=worth(results) if results else None,
+        good_share=good_share(results) if results else None,
         goodput_per_s=observed,
         goodput_low_per_s=low,
         goodput_high_per_s=high,
@@ -227,67 +228,6 @@ def _level(
             if name.startswith(BOUNDED)
         },
     )
-
-
-def _good_share(results: Sequence[ObjectiveResult]) -> float:
-    return 1 - sum(result.bad or 0 for result in results) / sum(result.n for result in results)
-
-
-def _goodput(
-    evidences: Sequence[Evidence], results: Sequence[ObjectiveResult], open_rate: float | None
-) -> tuple[float | None, float | None, float | None]:
-    """Return the goodput that was observed and its bounds (requests/s).
-
-    The share of good requests times the rate. In an open loop the rate is the one that was scheduled; in a
-    closed one it is measured, too, and has bounds of its own by batch means. Runs are pooled as effective
-    counts; where there are several, Student's t over runs is taken instead on the side where it is wider,
-    for runs may differ by more than their requests tell.
-    """
-    if not results:
-        return None, None, None
-    rates = [open_rate or _rate(evidence) for evidence in evidences]
-    rate = sum(rates) / len(rates)
-    observed = rate * _good_share(results)
-    n_eff = sum(result.n_eff or 0.0 for result in results)
-    if n_eff < LEAST:
-        return observed, None, None
-    worth = [(result.n_eff or 0.0) / result.n for result in results]
-    bad = sum((result.bad or 0) * one for result, one in zip(results, worth, strict=True))
-    doubtful = sum(result.undecided * one for result, one in zip(results, worth, strict=True))
-    least_bad, most_bad = share_bounds(bad, bad + doubtful, n_eff)
-    slowest, fastest = (rate, rate) if open_rate else _rate_bounds(evidences)
-    low, high = slowest * (1 - most_bad), fastest * (1 - least_bad)
-    runs = [_good_share([result]) * one for result, one in zip(results, rates, strict=True)]
-    half = _half_width(runs)
-    return observed, max(0.0, min(low, observed - half)), max(high, observed + half)
-
-
-def _rate(evidence: Evidence) -> float:
-    return len(evidence.frame) / evidence.window_s if evidence.window_s else 0.0
-
-
-def _rate_bounds(evidences: Sequence[Evidence]) -> tuple[float, float]:
-    """Return bounds on the requests a second of closed loops, from whole seconds in the order of the runs."""
-    counts = []
-    for evidence in evidences:
-        seconds = (evidence.frame.due_unix_ns // 10**9).to_numpy()
-        whole = seconds[np.isin(seconds, evidence.whole_s)]
-        counts.append(np.bincount(whole - evidence.whole_s.start, minlength=len(evidence.whole_s)))
-    every = np.concatenate(counts)
-    if len(every) < BATCHES:
-        return 0.0, math.inf
-    low, high = batch_bounds(every)
-    return max(0.0, low), high
-
-
-def _half_width(values: Sequence[float]) -> float:
-    """Return how far a one-sided 95 % bound on a mean over runs lies from it; 0 for a single run."""
-    from scipy.special import stdtrit  # noqa: PLC0415 - costs 0.1 s that only a judge needs
-
-    if len(values) < 2:
-        return 0.0
-    deviation = float(np.std(values, ddof=1))
-    return float(stdtrit(len(values) - 1, CONFIDENCE)) * deviation / math.sqrt(len(values))
 
 
 def _tokens(evidences: Sequence[Evidence]) -> dict[str, tuple[float, int]]:

@@ -11,17 +11,9 @@ from .rates import UNITS, served
 from .samples import Gaps, Sample, Tally, gap_tally, rank_quantile, refusal, share_tally
 from .several import failing_share
 from .sla import ErrorRate, Goodput, Latency, Rate
-from .statistics import (
-    BATCH_TAU,
-    BATCHES,
-    MIN_CLUSTERS,
-    share_bounds,
-)
+from .statistics import LEAST, MIN_CLUSTERS, share_bounds
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
-
-NEEDED = BATCHES * BATCH_TAU
-"""Independent bins for batch means to be far enough apart."""
 
 UNTIMED = "no valid interval: the file has no times, so how alike neighbouring requests are is not known"
 
@@ -53,7 +45,7 @@ class ObjectiveResult:
     n: int = 0
     bad: int | None = None  # of a mean and a rate: nothing can be counted
     undecided: int = 0
-    n_eff: float | None = None
+    n_eff: float | None = None  # independent events; of a rate, half seconds
     degrees: float | None = None  # of freedom, that a count's n_eff was estimated with
     bound_low: float | None = None
     bound_high: float | None = None
@@ -269,9 +261,9 @@ def _hours(hours: float) -> str:
 
 
 def judge_rate(evidence: Evidence, objective: Rate) -> ObjectiveResult:
-    """Judge a rate by batch means over the window."""
-    unit, limit = UNITS[objective.metric], objective.limit
-    low = high = observed = edge = factor = None
+    """Judge a rate by the mean of the window's bins, whose standard error knows how alike they are."""
+    unit, limit, upper = UNITS[objective.metric], objective.limit, objective.upper
+    low = high = observed = edge = worth = factor = None
     counted = undecided = 0
     if not len(evidence.frame):
         status, reason = INCONCLUSIVE, "no data"
@@ -279,17 +271,16 @@ def judge_rate(evidence: Evidence, objective: Rate) -> ObjectiveResult:
         status, reason = INCONCLUSIVE, UNTIMED
     else:
         found = served(evidence.frame, objective.metric, evidence.window_ns)
-        observed, edge = found.rate_per_s, found.edge_per_s
+        observed, edge, worth = found.mean.value, found.edge_per_s, found.mean.independent
         counted, undecided = found.counted, found.undecided
-        factor = NEEDED / found.independent
-        if factor > 1:
-            status, reason = INCONCLUSIVE, refusal(found.independent, "half seconds", NEEDED)
+        if not found.bounded:
+            status, reason, factor = INCONCLUSIVE, refusal(worth, "half seconds", LEAST), LEAST / worth
         else:
-            low, high = found.bounds(evidence.tests, upper=objective.upper)
-            holds, fails = (high < limit, low >= limit) if objective.upper else (low >= limit, high < limit)
+            low, high = found.bounds(evidence.tests, upper=upper)
+            holds, fails = (high < limit, low >= limit) if upper else (low >= limit, high < limit)
             status = PASS if holds else FAIL if fails else INCONCLUSIVE
             reason = f"between {low:.4g} and {high:.4g} {unit}"
-            factor = found.growth(limit)
+            factor = found.growth(limit, evidence.tests, upper=upper)
     if evidence.loop == "open" and observed is not None:
         reason += "; in an open loop that is what was offered"
     missing = more(evidence, factor if status == INCONCLUSIVE else None)
@@ -306,6 +297,7 @@ def judge_rate(evidence: Evidence, objective: Rate) -> ObjectiveResult:
         margin=None if observed is None else observed / limit,
         n=counted,
         undecided=undecided,
+        n_eff=worth,
         bound_low=low,
         bound_high=high,
         allowed=limit,

@@ -9,11 +9,8 @@ import numpy as np
 
 from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult, lasting, lasts_h, percent, untimed
 from .statistics import (
-    BATCHES,
     CONFIDENCE,
     MEAN_LEVELS,
-    RUNS_LEVELS,
-    batch_means_error,
     cluster_effect,
     freedom,
     mean_error,
@@ -212,7 +209,7 @@ def _values(
     if len(seen) >= MIN_RUNS:
         low, high = runs_bounds(values)
     else:
-        low, high = _few_bounds(values, known, None if is_rate else merged.n_eff)
+        low, high = _few_bounds(values, known, merged.n_eff or 0.0)
     limit, middle = merged.limit, mean(values)
     perhaps = mean(_undecided_per_s(one) for one in seen) if is_rate else 0.0
     factor = None
@@ -231,13 +228,9 @@ def _values(
     return found, replace(spread, more_runs=more_runs)
 
 
-def _few_bounds(
-    values: Sequence[float], errors: Sequence[float], independent: float | None
-) -> tuple[float, float]:
-    """Return bounds on the mean of runs that differ by their own errors only; rates have no `independent`."""
+def _few_bounds(values: Sequence[float], errors: Sequence[float], independent: float) -> tuple[float, float]:
+    """Return bounds on the mean of runs that differ by their own errors only."""
     error = math.sqrt(sum(one**2 for one in errors)) / len(errors)
-    if independent is None:
-        return t_bounds(mean(values), error, BATCHES - 1, RUNS_LEVELS)
     return t_bounds(mean(values), error, freedom(independent), MEAN_LEVELS)
 
 
@@ -255,17 +248,15 @@ def _undecided_per_s(rate: ObjectiveResult) -> float:
 def _rate_error(rate: ObjectiveResult) -> float | None:
     """Return the standard error behind a rate's bounds, without what is undecided; None where none is known.
 
-    They lie as far below the rate as above it; the lower one is cut at nothing served.
+    From the lower one, which nothing undecided moves, unless it was cut at nothing served.
     """
-    if rate.bound_low is None or rate.bound_high is None or rate.observed is None:
+    if rate.bound_low is None or rate.bound_high is None or rate.observed is None or rate.n_eff is None:
         return None
-    if math.isfinite(rate.bound_high):
-        half = max(0.0, rate.bound_high - _undecided_per_s(rate) - rate.observed)
-    elif rate.bound_low > 0:
-        half = rate.observed - rate.bound_low
-    else:
-        return None
-    return batch_means_error(rate.observed - half, rate.observed + half)
+    below, above = t_bounds(0.0, 1.0, freedom(rate.n_eff), MEAN_LEVELS)
+    if rate.bound_low > 0:
+        return (rate.bound_low - rate.observed) / below
+    half = rate.bound_high - _undecided_per_s(rate) - rate.observed
+    return max(0.0, half) / above if math.isfinite(half) else None
 
 
 def _merged(seen: Sequence[ObjectiveResult]) -> ObjectiveResult:

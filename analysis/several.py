@@ -19,11 +19,14 @@ def failing_share(bad: float, n: float, tests: int) -> float:
     return float(betaincinv(bad, n - bad + 1, (1 - CONFIDENCE) / tests)) if bad > 0 else 0.0
 
 
-def reach(freedom: float, tests: int) -> float:
-    """Return by what a one-sided 95 % bound by Student's t must be moved off to hold in `tests` at once."""
+def reach(freedom: float, tests: int, level: float = CONFIDENCE) -> float:
+    """Return by what a one-sided bound by Student's t must be moved off to hold in `tests` at once.
+
+    `level` is what the bound is taken at, which for a skewed mean is more than the 95 % that it holds.
+    """
     from scipy.special import stdtrit  # noqa: PLC0415 - as above
 
-    return float(stdtrit(freedom, 1 - (1 - CONFIDENCE) / tests) / stdtrit(freedom, CONFIDENCE))
+    return float(stdtrit(freedom, 1 - (1 - level) / tests) / stdtrit(freedom, level))
 
 
 def more_events(tests: int) -> float:

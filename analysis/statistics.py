@@ -28,7 +28,7 @@ a run that was lucky also looks calmer than it is. With both at 97.5 % the upper
 such queues' means (tests/statistics)."""
 
 RUNS_LEVELS = (0.95, 0.98)
-"""The same of a mean over runs, and of batch means: averages scatter less far up."""
+"""The same of a mean over runs: averages scatter less far up."""
 
 BATCH_TAU = 10
 """An estimated variance has a degree of freedom for each batch of 10 autocorrelation times but one."""
@@ -41,9 +41,6 @@ of M/M/1 queues whose runs are worth 100, those that looked good enough had uppe
 95 %, and where few did, far fewer (tests/statistics). The degrees of freedom do what a least was to do: an
 interval from 20 values says next to nothing, and one from 100 is as wide as from 80 whose worth is known.
 """
-
-BATCHES = 10
-"""Batch means are taken of so many batches; each must be as long as 10 autocorrelation times."""
 
 MIN_CLUSTERS = 10
 """An interval for pooled gaps needs at least this many independent clusters of one second."""
@@ -220,27 +217,9 @@ def mean_of(total: NDArray[Any], count: NDArray[Any]) -> Mean:
 
 def mean_error(lower: float | None, upper: float | None, independent: float | None) -> float | None:
     """Return the standard error behind the bounds of a `Mean`; None where there are none."""
-    if lower is None or upper is None or independent is None:
+    if lower is None or upper is None or independent is None or math.isinf(upper):
         return None
     below, above = t_bounds(0.0, 1.0, freedom(independent), MEAN_LEVELS)
-    return (upper - lower) / (above - below)
-
-
-def batch_bounds(values: NDArray[Any]) -> tuple[float, float]:
-    """Return bounds on the mean of values in order, by 10 batch means.
-
-    Student's t on the batches' means, centred on that of the whole (Law and Kelton, "Simulation Modeling and
-    Analysis", 9.5.3). The caller sees to it that batches are long enough.
-    """
-    mean = float(np.mean(values))
-    residual = np.array([part.mean() for part in np.array_split(np.asarray(values, float), BATCHES)]) - mean
-    error = math.sqrt(float(residual @ residual) / (BATCHES - 1) / BATCHES)
-    return t_bounds(mean, error, BATCHES - 1, RUNS_LEVELS)
-
-
-def batch_means_error(lower: float, upper: float) -> float:
-    """Return the standard error behind the bounds of `batch_bounds`."""
-    below, above = t_bounds(0.0, 1.0, BATCHES - 1, RUNS_LEVELS)
     return (upper - lower) / (above - below)
 
 

@@ -365,12 +365,21 @@ SEARCHED: dict[str, Any] = {
 }
 
 
-def test_a_load_search_decides_over_all_runs_of_a_level(short: Path) -> None:
-    (short / "search.json").write_text(json.dumps(SEARCHED))
-    own = server(planned(short), "mine")
+def test_a_load_search_decides_over_all_runs_of_a_level(tmp_path: Path) -> None:
+    write_experiment(tmp_path, [8, 10], seconds=40, blocks=3)
+    (tmp_path / "search.json").write_text(json.dumps(SEARCHED))
+    own = server(planned(tmp_path), "mine")
     assert (own["highest"], own["refuted"]) == (8, 10)
     assert own["fleet"]["sizing"]["replicas"] >= 2
+    assert own["levels"][1]["reason"] == "FAIL over all runs"
+
+
+def test_a_goodput_without_an_interval_plans_nothing(short: Path) -> None:
+    (short / "search.json").write_text(json.dumps(SEARCHED))
+    own = server(planned(short), "mine")
     assert [one["reason"] for one in own["levels"]] == ["PASS over all runs", "FAIL over all runs"]
+    assert (own["highest"], own["levels"][0]["goodput_low_per_s"]) == (8, None)
+    assert (own["fleet"]["sizing"], "measure longer" in own["fleet"]["reason"]) == (None, True)
 
 
 @pytest.mark.parametrize(

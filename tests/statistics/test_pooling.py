@@ -197,8 +197,8 @@ def test_nothing_but_a_finite_number_of_runs_is_asked_for() -> None:
 
 def served(rate: float, **figures: object) -> ObjectiveResult:
     """Return a rate of at least 100/s over ten seconds, as one run finds it."""
-    known = {"metric": "requests_per_s", "statistic": "rate", "unit": "requests/s", "n_eff": None}
-    bounds = {"n": round(rate * 10), "at_least": True, "bounds": (rate - 3, rate + 3)}
+    known = {"metric": "requests_per_s", "statistic": "rate", "unit": "requests/s", "n_eff": 1000.0}
+    bounds = {"n": round(rate * 10), "at_least": True, "bounds": t_bounds(rate, 1.5, 99.0, MEAN_LEVELS)}
     return averaged(rate, **{**known, **bounds, **figures})
 
 
@@ -213,7 +213,7 @@ def test_a_rate_may_have_a_lower_limit() -> None:
 @pytest.mark.parametrize("count", [2, 5])
 def test_what_is_undecided_can_only_raise_a_rate(count: int) -> None:
     plain, _ = pooled([served(value) for value in RATES[:count]])
-    bounds = [(value - 3, value + 3 + 0.1) for value in RATES]
+    bounds = [(low, high + 0.1) for low, high in (t_bounds(one, 1.5, 99.0, MEAN_LEVELS) for one in RATES)]
     cancelled = [
         served(value, undecided=1, status="PASS", bounds=own)
         for value, own in zip(RATES, bounds, strict=True)
@@ -227,7 +227,7 @@ def test_what_is_undecided_can_only_raise_a_rate(count: int) -> None:
 @pytest.mark.parametrize("count", [2, 5])
 def test_tokens_that_nobody_counted_leave_the_upper_side_unknown(count: int) -> None:
     tokens = {"metric": "output_tokens_per_s", "unit": "tokens/s", "undecided": 1}
-    rates = [served(value, **tokens, bounds=(value - 3, math.inf)) for value in RATES[:count]]
+    rates = [replace(served(value, **tokens), bound_high=math.inf) for value in RATES[:count]]
     found, _ = pooled(rates)
     assert (found.status, found.bound_high) == ("PASS", math.inf)
     plain, _ = pooled([served(value) for value in RATES[:count]])
