@@ -42,6 +42,13 @@ def test_an_sla_and_a_rate_give_a_plan(sla: Path) -> None:
     assert "paired blocks" not in text
 
 
+def test_runs_too_short_for_an_objective_are_no_plan_for_it(sla: Path) -> None:
+    text = asked(sla, "--rate", 5).output
+    assert "ttft p95 < 100 ms: of runs of 60 s some would have no interval of their own" in text
+    assert "For the others: blocks:" in text
+    assert "For all of them: blocks:" in asked(sla, "--rate", 5, "--duration", 80).output
+
+
 def test_an_experiment_brings_its_own_rate_and_sla_and_is_a_comparison(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(EXPERIMENT)
