@@ -9,9 +9,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .objective import ObjectiveResult
+from .planned_worth import Worth
 from .pooling import MIN_RUNS
 from .sla import POOLED_METRICS, Latency, Objective
-from .statistics import CONFIDENCE, LEAST, MEAN_LEVELS, mean_error, small_sample_factor
+from .statistics import (
+    BATCH_TAU,
+    CLUSTERS_PER_DEGREE,
+    CONFIDENCE,
+    LEAST,
+    MEAN_LEVELS,
+    MIN_CLUSTERS,
+    RUNS_LEVELS,
+    freedom,
+    mean_error,
+    small_sample_factor,
+)
 
 POWER = 0.8
 
@@ -61,51 +73,110 @@ class Need:
 def need(objective: Objective, supposed: Supposed, earlier: Earlier | None) -> Need:
     """Plan one objective."""
     allowed = getattr(objective, "allowed_share", None)
-    counted = allowed is not None and not (isinstance(objective, Latency) and objective.percentile is None)
-    if counted:
-        independent = independent_needed(supposed.part * float(allowed or 0), float(allowed or 0))
-        reason = "" if independent else "a true share so near the allowed one is never told from it"
-    else:
-        independent, reason = _for_mean(earlier)
+    if allowed is None or (isinstance(objective, Latency) and objective.percentile is None):
+        return _for_mean(objective.text, supposed, earlier)
+    independent = independent_needed(supposed.part * float(allowed), float(allowed))
     if independent is None:
-        return Need(objective.text, None, reason=reason)
-    worth = 1 / supposed.tau  # independent events in a request; its gaps count as one
-    if earlier and earlier.result.n_eff:
-        worth = earlier.result.n_eff / earlier.requests
-    pooled_gaps = isinstance(objective, Latency) and objective.limit.metric in POOLED_METRICS
-    # That it must tell what they are worth costs a run about 20 of its independent requests.
-    price = 0 if pooled_gaps or (earlier and earlier.result.n_eff) else LEAST
-    requests = math.ceil((independent + price) / worth)
+        return Need(objective.text, None, reason="a true share so near the allowed one is never told from it")
+    worth = _worth(objective, supposed, earlier)
+    requests = _least(lambda n: worth.judged(n) and worth.alone(n) >= independent, most=None)
+    runs = _runs(independent, worth, supposed.rate_per_s * supposed.run_s)
     return Need(
         text=objective.text,
         independent=independent,
         requests=requests,
-        minutes=requests / supposed.rate_per_s / 60,
-        runs=_runs(independent, supposed.rate_per_s * supposed.run_s * worth),
+        minutes=_minutes(requests, supposed),
+        runs=runs,
+        reason="" if runs else _too_short(worth, supposed),
     )
 
 
-def _runs(independent: int, each: float) -> int:
-    """Return how many replications are worth so many independent events, if runs differ by chance only."""
-    runs = max(MIN_RUNS, math.ceil(independent / each))
-    while runs * each * small_sample_factor(runs - 1) < independent:
-        runs += 1
-    return runs
+def _worth(objective: Objective, supposed: Supposed, earlier: Earlier | None) -> Worth:
+    """Return what is supposed of a request, or was found of an earlier run's.
+
+    From that run's n_eff is taken what shrank it: the planned run is cut by its own length. Pooled gaps are
+    estimated from seconds: never from more than the planned rate leaves, nor, where no earlier run tells,
+    from more than the independent requests. The gaps of one request then count as one event.
+    """
+    gaps = isinstance(objective, Latency) and objective.limit.metric in POOLED_METRICS
+    per_degree, least = (CLUSTERS_PER_DEGREE, MIN_CLUSTERS) if gaps else (BATCH_TAU, LEAST)
+    most = 1 / supposed.rate_per_s if gaps else 1.0
+    events = units = 1 / supposed.tau
+    if earlier and earlier.result.n_eff and earlier.result.degrees:
+        events = earlier.result.n_eff / small_sample_factor(earlier.result.degrees) / earlier.requests
+        units = (earlier.result.degrees + 1) * per_degree / earlier.requests if gaps else events
+    return Worth(events, min(units, most), most, per_degree, least)
 
 
-def _for_mean(earlier: Earlier | None) -> tuple[int | None, str]:
-    """Return the independent values that tell an earlier run's mean from its limit."""
-    from scipy.special import ndtri  # noqa: PLC0415 - costs 0.1 s that only a judge needs
+def _runs(independent: int, worth: Worth, requests: float) -> int | None:
+    """Return how many replications show so many independent events, if they differ by chance only.
 
+    As `pooling.worth` has it: what all of them are worth is cut for how few runs tell it, and is never more
+    than what they seem worth by themselves. None for runs so short that some would have no interval: they
+    would be worth far less.
+    """
+    if not worth.surely_judged(requests):
+        return None
+    within, each = worth.within(requests), requests * worth.events
+    return _least(
+        lambda runs: runs * min(within, each * small_sample_factor(runs - 1)) >= independent, MIN_RUNS
+    )
+
+
+def _for_mean(text: str, supposed: Supposed, earlier: Earlier | None) -> Need:
+    """Plan a mean: suppose that it is the earlier run's, and that values scatter and depend as there.
+
+    The bound that decides is the one towards the limit. Of one run it has the degrees of freedom that its
+    length gives (`statistics.Mean`), of replications one less than there are (`statistics.runs_bounds`).
+    """
     found = earlier.result if earlier else None
     error = mean_error(found.bound_low, found.bound_high, found.n_eff) if found else None
-    if not found or error is None or found.n_eff is None or found.observed_ok_only is None:
-        return None, "how values scatter is told by an earlier run that has an interval (--like)"
-    distance = abs(found.limit - found.observed_ok_only)
+    if not earlier or not found or not error or found.n_eff is None or found.observed_ok_only is None:
+        return Need(
+            text, None, reason="how values scatter is told by an earlier run that has an interval (--like)"
+        )
+    distance = found.limit - found.observed_ok_only
     if distance == 0:
-        return None, "the mean was the limit itself: no number decides"
-    reach = float(ndtri(max(MEAN_LEVELS)) + ndtri(POWER))
-    return math.ceil(found.n_eff * (reach * error / distance) ** 2), ""
+        return Need(text, None, reason="the mean was the limit itself: no number decides")
+    side = 1 if distance > 0 else 0  # of the levels, lower and upper
+    one = abs(distance) / (error * math.sqrt(found.n_eff))  # in standard deviations of an independent value
+    each = found.n_eff / earlier.requests
+    in_run = each * supposed.rate_per_s * supposed.run_s
+    worth = Worth(each, each, 1.0, BATCH_TAU, LEAST)
+    independent = _least(lambda n: _shown(one * math.sqrt(n), freedom(n), MEAN_LEVELS[side]) >= POWER, LEAST)
+    if independent is None:
+        return Need(text, None, reason="a mean so near its limit is never told from it")
+    requests = _least(lambda n: worth.judged(n) and worth.seen(n) >= independent, most=None)
+    return Need(
+        text=text,
+        independent=independent,
+        requests=requests,
+        minutes=_minutes(requests, supposed),
+        runs=_least(
+            lambda n: _shown(one * math.sqrt(n * in_run), n - 1, RUNS_LEVELS[side]) >= POWER, MIN_RUNS
+        ),
+    )
+
+
+def _too_short(worth: Worth, supposed: Supposed) -> str:
+    enough_s = _least(lambda seconds: worth.surely_judged(seconds * supposed.rate_per_s))
+    short = f"of runs of {supposed.run_s:g} s some would have no interval of their own"
+    return f"{short}: make them {enough_s:,} s at least (--duration)"
+
+
+def _minutes(requests: int | None, supposed: Supposed) -> float | None:
+    return None if requests is None else requests / supposed.rate_per_s / 60
+
+
+def _shown(distance: float, degrees: float, level: float) -> float:
+    """Return how probable it is that Student's t bound shows a true distance of so many standard errors.
+
+    By the noncentral t distribution: the usual sum of two normal quantiles forgets that a short run must
+    estimate its own scatter.
+    """
+    from scipy.special import nctdtr, stdtrit  # noqa: PLC0415 - costs 0.1 s that only a judge needs
+
+    return float(1 - nctdtr(degrees, distance, stdtrit(degrees, level)))
 
 
 def independent_needed(share: float, allowed: float) -> int | None:
@@ -121,13 +192,9 @@ def independent_needed(share: float, allowed: float) -> int | None:
     def decides(n: int) -> bool:
         return power(n, share, allowed) >= POWER
 
-    high = _doubled(decides, MOST)
+    high = _least(decides)
     if high is None:
         return None
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if decides(middle) else (middle, high)
     while not all(decides(n) for n in range(high, high + max(2, high // 50), max(1, high // 1000))):
         high += max(1, high // 200)
     return high
@@ -153,29 +220,25 @@ def blocks_needed(margin: float, cv: float) -> int | None:
 
     `cv` is the coefficient of variation of a metric from run to run, for each server; pairs whose blocks have
     less in common than that need no more. Two-sided t-test at 5 % on the log-ratios (`blocks.paired_ratio`),
-    by the noncentral t distribution: the usual 2 (z_a/2 + z_b)^2 (CV / margin)^2 forgets that few blocks must
-    estimate their own scatter. None beyond 10,000 blocks.
+    where the usual 2 (z_a/2 + z_b)^2 (CV / margin)^2 forgets what few blocks cost (`_shown`).
+    None beyond 10,000 blocks.
     """
-    from scipy.special import nctdtr, stdtrit  # noqa: PLC0415 - as above
 
     def shows(blocks: int) -> bool:
-        if blocks < 2:
-            return False
-        shift = math.sqrt(blocks) * math.log1p(margin) / (cv * math.sqrt(2))
-        reach = float(stdtrit(blocks - 1, (1 + CONFIDENCE) / 2))
-        return float(1 - nctdtr(blocks - 1, shift, reach)) >= POWER
+        distance = math.sqrt(blocks) * math.log1p(margin) / (cv * math.sqrt(2))
+        return _shown(distance, blocks - 1, (1 + CONFIDENCE) / 2) >= POWER
 
-    high = _doubled(shows, MOST_BLOCKS)
-    if high is None:
-        return None
-    return next(blocks for blocks in range(max(2, high // 2), high + 1) if shows(blocks))
+    return _least(shows, 2, MOST_BLOCKS)
 
 
-def _doubled(enough: Callable[[int], bool], most: int) -> int | None:
-    """Return the first power of two that is enough, None beyond `most`."""
-    found = 1
-    while not enough(found):
-        found *= 2
-        if found > most:
+def _least(enough: Callable[[int], bool], least: int = 1, most: int | None = MOST) -> int | None:
+    """Return the least number that is enough, where all larger ones are, too; None beyond `most`."""
+    low, high = least - 1, least
+    while not enough(high):
+        low, high = high, 2 * high
+        if most and high > most:
             return None
-    return found
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high

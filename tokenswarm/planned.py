@@ -110,7 +110,8 @@ def show(planned: Planned, console: Console) -> None:
     if asking:
         most = max(asking, key=lambda need: need.runs or 0)
         whose = f" (so many for {most.text})" if len(asking) > 1 else ""
-        told.append(f"For all of them: blocks: {most.runs}{whose}")
+        short = any(need.requests and not need.runs for need in planned.needs)
+        told.append(f"For {'the others' if short else 'all of them'}: blocks: {most.runs}{whose}")
     if planned.servers > 1:
         told += [
             f"A difference of {planned.margin:g} % between servers, where runs vary by {cv:g} %: "

@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from analysis.planning import Supposed, need
+from analysis.sla import parse_objective
 from tests.run_directories import Load, write_run
 from tokenswarm import EXIT_USAGE, TokenswarmError
 from tokenswarm.cli_plan import plan
@@ -34,9 +36,17 @@ def test_an_sla_and_a_rate_give_a_plan(sla: Path) -> None:
     text = asked(sla, "--rate", 20).output
     assert "SLA quick, 20 requests/s" in text
     assert "one in 10 requests is independent" in text
-    assert "For all of them: blocks: 21 (so many for itl p99 < 20 ms)" in text
+    most = need(parse_objective("itl p99 < 20 ms"), Supposed(20, 60, part=0.5, tau=10), None)
+    assert f"For all of them: blocks: {most.runs} (so many for itl p99 < 20 ms)" in text
     assert "ttft mean < 80 ms: how values scatter is told by an earlier run" in text
     assert "paired blocks" not in text
+
+
+def test_runs_too_short_for_an_objective_are_no_plan_for_it(sla: Path) -> None:
+    text = asked(sla, "--rate", 5).output
+    assert "ttft p95 < 100 ms: of runs of 60 s some would have no interval of their own" in text
+    assert "For the others: blocks:" in text
+    assert "For all of them: blocks:" in asked(sla, "--rate", 5, "--duration", 80).output
 
 
 def test_an_experiment_brings_its_own_rate_and_sla_and_is_a_comparison(tmp_path: Path) -> None:
