@@ -9,6 +9,7 @@ from analysis.goodput import goodput
 from analysis.objective import ObjectiveResult
 from analysis.rates import Served
 from tests.loops import Draw, closed_loop, least, of
+from tests.marks import more
 from tests.statistics.coverage import Bounds, covered, of_share
 from tests.statistics.results import counted
 from tests.statistics.test_coverage import differing, shares
@@ -31,13 +32,13 @@ def check(
     assert seen.both >= least(0.93, given)
 
 
-@pytest.mark.parametrize("runs", [3, 5])
+@pytest.mark.parametrize("runs", [more(3), 5])
 def test_servers_that_differ_from_start_to_start(runs: int) -> None:
     truth, results, _ = differing(1500, 1200)
     check("servers that differ by 20 %", results, RATE, runs, RATE * (1 - truth))
 
 
-@pytest.mark.parametrize("runs", [1, 2, 5])
+@pytest.mark.parametrize("runs", [more(1), 2, more(5)])
 def test_runs_that_differ_by_chance(runs: int) -> None:
     check("M/M/1 rho 0.8, 1,500 requests", shares(0.8, 1500, 600, 0.05), RATE, runs, RATE * 0.95)
 
@@ -46,11 +47,11 @@ def test_runs_that_differ_by_chance(runs: int) -> None:
     ("draw", "seconds", "runs"),
     [
         (closed_loop(2), 30, 1),
-        (closed_loop(2), 120, 1),
-        (closed_loop(2), 120, 3),
-        (closed_loop(5), 120, 3),
-        (closed_loop(15), 300, 1),
-        (closed_loop(15), 120, 5),
+        more(closed_loop(2), 120, 1),
+        more(closed_loop(2), 120, 3),
+        more(closed_loop(5), 120, 3),
+        more(closed_loop(15), 300, 1),
+        more(closed_loop(15), 120, 5),
     ],
 )
 def test_closed_loops(draw: Draw, seconds: int, runs: int) -> None:

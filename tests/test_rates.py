@@ -17,6 +17,7 @@ from analysis.sla import Sla, parse_objective
 from analysis.statistics import LEAST, MEAN_LEVELS, FloatArray, Mean, freedom, mean_error
 from analysis.verdict import judge
 from tests.loops import Draw, closed_loop, least, of, open_loop
+from tests.marks import more
 from tests.run_directories import START_S, Load, Requests, make_record, write_run
 from tokenswarm import tables
 
@@ -188,15 +189,15 @@ def held(draw: Draw, seconds: int) -> tuple[int, float, float]:
 @pytest.mark.parametrize(
     ("draw", "seconds"),
     [
-        (open_loop, 30),
+        more(open_loop, 30),
         (open_loop, 60),
-        (open_loop, 300),
-        (closed_loop(0.5), 120),
+        more(open_loop, 300),
+        more(closed_loop(0.5), 120),
         (closed_loop(2), 30),
-        (closed_loop(2), 120),
-        (closed_loop(2), 300),
+        more(closed_loop(2), 120),
+        more(closed_loop(2), 300),
         (closed_loop(5), 120),
-        (closed_loop(15), 300),
+        more(closed_loop(15), 300),
     ],
 )
 def test_of_the_bounds_that_are_given_95_percent_hold(draw: Draw, seconds: int) -> None:

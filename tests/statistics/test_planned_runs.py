@@ -13,6 +13,7 @@ from analysis.planning import POWER, Earlier, Supposed, need
 from analysis.pooling import pooled
 from analysis.sla import parse_objective
 from analysis.statistics import LEAST, MIN_CLUSTERS, autocorrelation_time, mean_of
+from tests.marks import more
 from tests.statistics.coverage import FloatArray, of_gaps, of_share
 from tests.statistics.queues import mm1, mm1_quantile
 from tests.statistics.results import averaged
@@ -59,7 +60,7 @@ def test_independent_values_seem_a_little_alike(n: int) -> None:
     assert found == pytest.approx(1 + min(SCATTER, 2 / n**0.5), abs=0.05)
 
 
-@pytest.mark.parametrize("limit", [100.0, 90.0, 84.0, 60.0, 70.0, 76.0])
+@pytest.mark.parametrize("limit", [more(100.0), 90.0, more(84.0), more(60.0), 70.0, more(76.0)])
 def test_a_mean_of_independent_values(limit: float) -> None:
     rng, mean, sd = np.random.default_rng(3), 80.0, 40.0
     values = rng.normal(size=100_000)
@@ -75,7 +76,7 @@ def test_a_mean_of_independent_values(limit: float) -> None:
     )
 
 
-@pytest.mark.parametrize(("limit", "seconds"), [(82.0, 15), (84.0, 15), (78.0, 15)])
+@pytest.mark.parametrize(("limit", "seconds"), [more(82.0, 15), (84.0, 15), more(78.0, 15)])
 def test_a_mean_over_replications(limit: float, seconds: int) -> None:
     rng, mean, sd, each = np.random.default_rng(3), 80.0, 40.0, RATE_PER_S * seconds
     values = rng.normal(size=100_000)
@@ -95,7 +96,9 @@ def test_a_mean_over_replications(limit: float, seconds: int) -> None:
     assert plan.runs <= 6 or shown(2 * plan.runs // 3) < POWER
 
 
-@pytest.mark.parametrize(("part", "rho"), [(0.5, 0.5), (2.0, 0.5), (0.1, 0.5), (0.5, 0.0), (2.0, 0.0)])
+@pytest.mark.parametrize(
+    ("part", "rho"), [(0.5, 0.5), more(2.0, 0.5), more(0.1, 0.5), more(0.5, 0.0), more(2.0, 0.0)]
+)
 def test_a_percentile_of_requests(part: float, rho: float) -> None:
     rng = np.random.default_rng(4)
     limit = mm1_quantile(rho, 1 - ALLOWED * part)
@@ -129,10 +132,10 @@ class Clusters:
     ("server", "earlier_s"),
     [
         (Clusters(200, 0.05, 0.5), 2000),
-        (Clusters(200, 0.05, 2.0), 2000),
-        (Clusters(200, 0.05, 4.0), 2000),
-        (Clusters(200, 0.05, 2.0), 40),
-        (Clusters(200, 0.1, 0.2), 40),
+        more(Clusters(200, 0.05, 2.0), 2000),
+        more(Clusters(200, 0.05, 4.0), 2000),
+        more(Clusters(200, 0.05, 2.0), 40),
+        more(Clusters(200, 0.1, 0.2), 40),
     ],
 )
 def test_a_percentile_of_gaps(server: Clusters, earlier_s: int) -> None:
