@@ -12,6 +12,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from tests.end_to_end.locusts import Result, check_accounts, command, finished, free_port, result, simulator
+from tests.marks import more
 from tests.test_doors import loaded_by
 
 OURS = {
@@ -77,7 +78,7 @@ def total(found: Points, name: str, **wanted: str) -> tuple[int, float]:
     return sum(count for _, count, _ in chosen), sum(amount for _, _, amount in chosen)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [more(1), 2])
 def test_every_request_is_told_once(tmp_path: Path, processes: int) -> None:
     with receiver() as (endpoint, bodies), simulator(TURNS) as (url, _):
         port = str(free_port())

@@ -97,6 +97,7 @@ def _second_run(ours: LivePage, served: Served) -> None:
     ours.page.locator("#downloads .downloads-run").nth(1).wait_for()
 
 
+@pytest.mark.slow
 def test_master_and_workers_below_a_base_path(live: Callable[..., Served], page: Callable[..., Tab]) -> None:
     served = live(workers=2, base="/deep/down")
     ours = LivePage(page(f"{served.url}/llm/"))

@@ -17,6 +17,7 @@ import pytest
 from analysis.histogram import Histogram, read_log
 from tests.end_to_end.driving import ROOT
 from tests.end_to_end.locusts import Locust, Result, command, free_port, result, simulator, started
+from tests.marks import more
 
 SCRIPT = '{"ttft_ms": 20, "itl_ms": 10, "tokens": 30}'
 LEAST_MS = 0.017  # a chart tells nothing below it apart
@@ -80,7 +81,7 @@ def _most(data: dict[str, Any], column: str) -> float:
     return max((value for value in data["series"][column] if value is not None), default=0)
 
 
-@pytest.mark.parametrize(("workers", "base"), [(0, ""), (2, "/deep/down")])
+@pytest.mark.parametrize(("workers", "base"), [more(0, ""), (2, "/deep/down")])
 def test_page_follows_a_run_and_the_next(tmp_path: Path, workers: int, base: str) -> None:
     with page(tmp_path, workers, base) as shown:
         before = shown.data()

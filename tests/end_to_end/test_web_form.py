@@ -26,6 +26,7 @@ from tests.end_to_end.locusts import (
     simulator,
     started,
 )
+from tests.marks import more
 
 QUICK = '{"ttft_ms": 20, "itl_ms": 5, "tokens": 12}'
 FORM = {"user_count": "2", "spawn_rate": "2"}
@@ -199,7 +200,7 @@ def test_a_master_without_workers_says_that_it_waits(tmp_path: Path) -> None:
     assert answer["message"] == WAITS
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [more(0), 2])
 def test_a_load_changes_in_flight_and_a_second_run_follows(tmp_path: Path, workers: int) -> None:
     stolen = tmp_path / "stolen"
     files = {
