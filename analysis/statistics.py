@@ -4,7 +4,7 @@ Requests of a loaded server are not independent: one slow moment makes many of t
 are worth n_eff = n / deff independent ones, and the exact binomial bounds are taken there.
 Bounds are one-sided at 95 %: the truth lies below the upper one in 95 of 100 runs, and above the lower one
 in 95 of 100, or in nearly all where neighbours are alike, for a run that shows much of what is bad also shows
-how alike it is. So both together hold it in 90 of 100 runs whose requests are independent, and in 93 to 98
+how alike it is. So both together hold it in 90 of 100 runs whose requests are independent, and mostly in more
 where they queue (tests/statistics).
 
 Sectioning (ten batches of time as clusters) was tried as a second opinion on shares, and left out: on M/M/1
