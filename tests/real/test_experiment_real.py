@@ -70,7 +70,7 @@ def meta(folder: Path, name: str) -> dict[str, Any]:
 
 
 def answered(folder: Path, name: str) -> int:
-    """Return how many requests of a run were answered; none may have failed. How many is the machine's affair."""
+    """Return how many requests of a run were answered, which depends on the machine; none may have failed."""
     with (folder / "out" / name / "requests.csv").open(newline="") as file:
         outcomes = [row["outcome"] for row in csv.DictReader(file)]
     assert set(outcomes) == {"ok"}
