@@ -15,7 +15,7 @@ from .gates import Gate
 from .objective import FAIL, INCONCLUSIVE, PASS, WORTH_UNKNOWN, ObjectiveResult, percent
 from .rates import UNITS
 from .sla import WHOLE, ErrorRate, Goodput, Latency, Limit, Objective, Rate, Sla
-from .statistics import share_bounds
+from .statistics import share_at_least, share_at_most
 from .summary import ScenarioSummary
 from .verdict import Verdict, overall
 
@@ -234,6 +234,7 @@ def _result(
         bad=spread.low if spread.n else None,
         undecided=spread.high - spread.low,
         n_eff=None if worth.n is None or not spread.n else min(worth.n, spread.n),
+        n_eff_low=None if worth.n is None or not spread.n else min(max(worth.n, worth.n_low), spread.n),
         bound_low=bounds[0] if bounds else None,
         bound_high=bounds[1] if bounds else None,
         allowed=allowed,
@@ -253,8 +254,8 @@ def _decide(
     known = worth.n is not None and min(worth.independent, n) >= worth.least
     n_eff = min(worth.n or 0, n) if known else min(WORTH_UNKNOWN, n)
     n_low = min(max(n_eff, worth.n_low), n)
-    lower, _ = share_bounds(spread.low * n_low / n, spread.low * n_low / n, n_low)
-    _, upper = share_bounds(spread.high * n_eff / n, spread.high * n_eff / n, n_eff)
+    lower = share_at_least(spread.low * n_low / n, n_low)
+    upper = share_at_most(spread.high * n_eff / n, n_eff)
     if lower >= allowed:
         least = f"at least {percent(lower)} bad, {percent(allowed)} allowed"
         return (

@@ -16,8 +16,9 @@ def growth(tally: Tally, allowed: float, tests: int) -> float | None:
     needed = samples_needed(possible if possible < allowed else share, allowed)
     if needed is None:
         return None
-    wanted = needed * (more_events(tests) if share >= allowed else 1.0)
-    return times_as_long(lambda times: tally.worth(times) >= wanted)
+    if share >= allowed:
+        return max(1.0, needed * more_events(tests) / tally.n_eff_low)
+    return times_as_long(lambda times: tally.worth(times) >= needed)
 
 
 def times_as_long(enough: Callable[[float], bool]) -> float:

@@ -9,9 +9,8 @@ from .histogram import bin_high, bin_low
 from .more import growth, more
 from .rates import UNITS, served
 from .samples import Gaps, Sample, Tally, gap_tally, rank_quantile, refusal, share_tally
-from .several import failing_share
 from .sla import ErrorRate, Goodput, Latency, Rate
-from .statistics import LEAST, MIN_CLUSTERS, share_bounds
+from .statistics import LEAST, MIN_CLUSTERS, share_at_least
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 
@@ -46,6 +45,7 @@ class ObjectiveResult:
     bad: int | None = None  # of a mean and a rate: nothing can be counted
     undecided: int = 0
     n_eff: float | None = None  # independent events; of a rate, half seconds
+    n_eff_low: float | None = None  # of a count: the same for its lower bound (`samples.Tally`)
     degrees: float | None = None  # of freedom, that a count's n_eff was estimated with
     bound_low: float | None = None
     bound_high: float | None = None
@@ -163,11 +163,7 @@ def _result(
         status, reason, factor = INCONCLUSIVE, tally.refusal, growth(tally, allowed, evidence.tests) or 1.0
         factor = max(factor, tally.needed / tally.independent)
     else:
-        worth = tally.n_eff / tally.n
-        lower, upper = share_bounds(tally.bad * worth, (tally.bad + tally.undecided) * worth, tally.n_eff)
-        if evidence.tests > 1:
-            lower = failing_share(tally.bad * worth, tally.n_eff, evidence.tests)
-        bounds = lower, upper
+        bounds = lower, upper = tally.bounds(evidence.tests)
         status = PASS if upper < allowed else FAIL if lower >= allowed else INCONCLUSIVE
         reason, factor = _reason(tally, status, (lower, upper), allowed, evidence.tests)
     used = tally.bad / tally.n / allowed if tally.n else None
@@ -193,6 +189,7 @@ def _result(
         bad=tally.bad if tally.n else None,
         undecided=tally.undecided,
         n_eff=tally.n_eff if tally.n and evidence.timed else None,
+        n_eff_low=tally.n_eff_low if tally.n and evidence.timed else None,
         degrees=tally.degrees if tally.n and evidence.timed else None,
         bound_low=bounds[0],
         bound_high=bounds[1],
@@ -210,8 +207,7 @@ def _result(
 def untimed(bad: int, n: int, allowed: float) -> tuple[str, str]:
     """Judge what nobody can give an interval: FAIL where even the least worth would show it, never PASS."""
     n_eff = min(WORTH_UNKNOWN, n)
-    worth = bad * n_eff / n
-    lower = share_bounds(worth, worth, n_eff)[0]
+    lower = share_at_least(bad * n_eff / n, n_eff)
     if lower < allowed:
         return INCONCLUSIVE, UNTIMED
     return (

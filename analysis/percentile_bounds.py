@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .evidence import Evidence
-from .pooling import MIN_RUNS, worth
+from .pooling import MIN_RUNS, worth, worth_low
 from .reading import gaps_together
 from .samples import pooled_quantile, rank_quantile
 from .scopes import judge_whole
 from .sla import POOLED_METRICS, Latency, Limit
-from .statistics import share_bounds
+from .statistics import share_at_least, share_at_most
 
 STEPS = 50
 """Halvings: a share is then as exact as a float."""
@@ -41,31 +41,35 @@ def percentile_bounds(evidences: Sequence[Evidence], metric: str, value_ms: floa
     refused = len(seen) < MIN_RUNS and any(result.bound_high is None for result in seen)
     if not n_eff or refused:
         return None, None
-    below, above = shares_beyond(at_value.allowed_share, n_eff)
+    allowed = at_value.allowed_share
+    below, above = share_beyond_lower(allowed, worth_low(seen)), share_beyond_upper(allowed, n_eff)
     return _values_ms(evidences, name, below, above)
 
 
-def shares_beyond(allowed: float, n: float) -> Bounds:
-    """Return what shares of n independent values are seen beyond the lower bound and beyond the upper one.
+def share_beyond_lower(allowed: float, n: float) -> float | None:
+    """Return the least share of n independent values, seen beyond a value, that surely is `allowed` or more.
 
-    `allowed` is what the percentile leaves above: `statistics.share_bounds` of just these shares are at it.
-    None where no share's would be.
+    `allowed` is what the percentile leaves above: that value is its lower bound. None where no share is.
     """
+    if share_at_least(n, n) < allowed:
+        return None
+    return _halved(lambda seen: share_at_least(seen, n) >= allowed, n)[1] / n
 
-    def halved(sure: Callable[[float], bool]) -> tuple[float, float]:
-        """Narrow down, from 0 to n seen beyond, where `sure` begins."""
-        low, high = 0.0, n
-        for _ in range(STEPS):
-            middle = (low + high) / 2
-            low, high = (low, middle) if sure(middle) else (middle, high)
-        return low, high
 
-    below = above = None
-    if share_bounds(n, n, n)[0] >= allowed:
-        below = halved(lambda seen: share_bounds(seen, seen, n)[0] >= allowed)[1] / n
-    if share_bounds(0, 0, n)[1] <= allowed:
-        above = halved(lambda seen: share_bounds(seen, seen, n)[1] > allowed)[0] / n
-    return below, above
+def share_beyond_upper(allowed: float, n: float) -> float | None:
+    """Return the largest share, seen beyond a value, that surely is `allowed` at most: its upper bound."""
+    if share_at_most(0, n) > allowed:
+        return None
+    return _halved(lambda seen: share_at_most(seen, n) > allowed, n)[0] / n
+
+
+def _halved(sure: Callable[[float], bool], n: float) -> tuple[float, float]:
+    """Narrow down, from 0 to n seen beyond, where `sure` begins."""
+    low, high = 0.0, n
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if sure(middle) else (middle, high)
+    return low, high
 
 
 def _values_ms(evidences: Sequence[Evidence], name: str, below: float | None, above: float | None) -> Bounds:

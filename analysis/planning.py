@@ -19,6 +19,7 @@ from .statistics import (
     LEAST,
     MEAN_LEVELS,
     MIN_CLUSTERS,
+    POOL_LEVELS,
     RUNS_LEVELS,
     freedom,
     mean_error,
@@ -119,7 +120,8 @@ def _runs(independent: int, worth: Worth, requests: float) -> int | None:
         return None
     within, each = worth.within(requests), requests * worth.events
     return _least(
-        lambda runs: runs * min(within, each * small_sample_factor(runs - 1)) >= independent, MIN_RUNS
+        lambda runs: runs * min(within, each * small_sample_factor(runs - 1, POOL_LEVELS[1])) >= independent,
+        MIN_RUNS,
     )
 
 

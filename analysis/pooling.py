@@ -11,12 +11,14 @@ from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult, lasting, lasts
 from .statistics import (
     CONFIDENCE,
     MEAN_LEVELS,
+    POOL_LEVELS,
     cluster_effect,
     freedom,
     mean_error,
     runs_bounds,
     samples_needed,
-    share_bounds,
+    share_at_least,
+    share_at_most,
     small_sample_factor,
     t_bounds,
 )
@@ -109,7 +111,8 @@ def _counts(
 ) -> tuple[ObjectiveResult, Spread]:
     """Sum the counts and compare the bounds on their share with the allowed one."""
     merged, spread = _merged(seen), _split(seen, spread)
-    n, bad, undecided, n_eff = merged.n, merged.bad or 0, merged.undecided, merged.n_eff or 0.0
+    n, bad, undecided = merged.n, merged.bad or 0, merged.undecided
+    n_eff, n_low = merged.n_eff or 0.0, merged.n_eff_low or 0.0
     allowed = merged.allowed or 0.0
     used = bad / n / allowed
     merged = replace(merged, budget_used=used, budget_lasts_h=lasts_h(period_h, used))
@@ -121,7 +124,7 @@ def _counts(
         reason = f"{short} of the runs have no interval of their own"
         more = replace(spread, more_runs=MIN_RUNS - len(seen))
         return replace(merged, reason=reason), more
-    low, high = share_bounds(bad * n_eff / n, (bad + undecided) * n_eff / n, n_eff)
+    low, high = share_at_least(bad * n_low / n, n_low), share_at_most((bad + undecided) * n_eff / n, n_eff)
     status = PASS if high < allowed else FAIL if low >= allowed else INCONCLUSIVE
     reason, factor = _reason(status, low, high, allowed), None
     share, possible = bad / n, (bad + undecided) / n
@@ -129,7 +132,7 @@ def _counts(
         reason = f"{undecided:,} of {n:,} cannot be told from the limit"
     elif status == INCONCLUSIVE:
         needed = samples_needed(possible if possible < allowed else share, allowed)
-        factor = None if needed is None else needed / n_eff
+        factor = None if needed is None else needed / (n_eff if possible < allowed else n_low)
     if period_h is not None:
         reason += lasting(period_h, low / allowed, high / allowed)
     found = replace(merged, status=status, reason=reason, bound_low=low, bound_high=high)
@@ -147,30 +150,53 @@ def worth(seen: Sequence[ObjectiveResult]) -> float:
     within = _within(seen)
     if len(seen) < MIN_RUNS or seen[0].bad is None:
         return within
+    factor = small_sample_factor(len(seen) - 1, POOL_LEVELS[1])
+    return min(within, _between(seen, bad=False) * factor, _between(seen, bad=True) * factor)
+
+
+def worth_low(seen: Sequence[ObjectiveResult]) -> float:
+    """Return the same for the lower bound on a share, from how bad events come together (`samples.Tally`)."""
+    own = [one.n_eff_low for one in seen]
+    if any(one is None for one in own):
+        return 0.0
+    within = _alike(seen, [one.n / (worth or 1.0) for one, worth in zip(seen, own, strict=True)])
+    if len(seen) < MIN_RUNS:
+        return within
+    return min(within, _between(seen, bad=True) * small_sample_factor(len(seen) - 1, POOL_LEVELS[0]))
+
+
+def _between(seen: Sequence[ObjectiveResult], *, bad: bool) -> float:
+    """Return what runs are worth as clusters, by how many in each are bad, or possibly bad."""
     size = np.array([one.n for one in seen], dtype=np.float64)
-    bad = np.array([one.bad or 0 for one in seen], dtype=np.float64)
-    possible = bad + [one.undecided for one in seen]
-    deff = max(cluster_effect(counted, size, independent=True).deff for counted in (bad, possible))
-    return min(within, float(size.sum()) / deff * small_sample_factor(len(seen) - 1))
+    counted = np.array([(one.bad or 0) + (0 if bad else one.undecided) for one in seen], dtype=np.float64)
+    return float(size.sum()) / cluster_effect(counted, size, independent=True).deff
+
+
+def _alike(seen: Sequence[ObjectiveResult], alike: Sequence[float]) -> float:
+    """Return what runs are worth of which in each so many events are worth one: by the root mean square.
+
+    How many are worth one scatters far up and little down, so an average of few estimates mostly lies low,
+    and the sum of what each run seems worth high: the root mean square does not (tests/statistics).
+    """
+    size = np.array([one.n for one in seen], dtype=np.float64)
+    together = math.sqrt(float(size @ np.square(alike)) / float(size.sum()))
+    return float(size.sum()) / together
 
 
 def _within(seen: Sequence[ObjectiveResult]) -> float:
     """Return what runs that differ by chance only are worth; five or more tell it better than each by itself.
 
     If all of them have an interval: shorter runs look too independent, all of them alike, and their number
-    does not mend that. How many of a run's events are worth one scatters far up and little down, so an
-    average of few estimates mostly lies low, and the sum of what each seems worth high: the root mean square
-    does not (tests/statistics).
+    does not mend that.
     """
     own = [one.n_eff or 0.0 for one in seen]
     degrees = [one.degrees for one in seen if one.degrees and one.bound_high is not None]
     if len(degrees) < len(seen) or not all(own):
         return sum(own)
-    size = np.array([one.n for one in seen], dtype=np.float64)
-    alike = size / own * [small_sample_factor(one) for one in degrees]
-    together = math.sqrt(float(size @ alike**2) / float(size.sum()))
+    shrunk = [small_sample_factor(one) for one in degrees]
+    alike = [one.n / worth * factor for one, worth, factor in zip(seen, own, shrunk, strict=True)]
     known = sum(degrees) if len(seen) >= MIN_RUNS else mean(degrees)
-    return float(size.sum()) / together * small_sample_factor(known)
+    return _alike(seen, alike) * small_sample_factor(known)
 
 
 def _split(seen: Sequence[ObjectiveResult], spread: Spread) -> Spread:
@@ -280,6 +306,7 @@ def _merged(seen: Sequence[ObjectiveResult]) -> ObjectiveResult:
         bad=None if first.bad is None else sum(one.bad or 0 for one in seen),
         undecided=sum(one.undecided for one in seen),
         n_eff=worth(seen) or None,
+        n_eff_low=worth_low(seen) or None,
         bound_low=None,
         bound_high=None,
         resolution=resolution,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .histogram import Histogram, Interval, bin_low
 from .intervals import IntArray, IntervalLog, as_log
+from .several import failing_share
 from .sla import Limit
 from .statistics import (
     BATCH_TAU,
@@ -25,6 +26,7 @@ from .statistics import (
     autocorrelation_time,
     cluster_effect,
     freedom,
+    share_at_most,
     small_sample_factor,
 )
 
@@ -74,12 +76,17 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Bad events of n, and what n is worth: n_eff for the bounds, `independent` for whether to give any."""
+    """Bad events of n, and what n is worth as independent ones.
+
+    `alike`, a cautious estimate, is for the upper bound, and with `independent` tells whether to give any
+    bounds; `alike_bad` is for the lower one, by how the bad events of this run come together.
+    """
 
     n: int
     bad: int  # certainly
     undecided: int
     alike: float  # so many events are worth one
+    alike_bad: float  # never more
     independent: float  # requests divided by tau, or clusters
     per_degree: int  # of them, for a degree of freedom of `alike`
     needed: int
@@ -87,8 +94,13 @@ class Tally:
 
     @property
     def n_eff(self) -> float:
-        """What n is worth."""
+        """What n is worth for the upper bound."""
         return self.worth(1.0)
+
+    @property
+    def n_eff_low(self) -> float:
+        """What n is worth for the lower bound: at least n_eff."""
+        return self.n / self.alike_bad
 
     @property
     def degrees(self) -> float:
@@ -99,6 +111,12 @@ class Tally:
         """Return what a run so many times as long would be worth: it would also know `alike` better."""
         factor = small_sample_factor(freedom(times * self.independent, self.per_degree))
         return times * self.n / self.alike * factor
+
+    def bounds(self, tests: int = 1) -> tuple[float, float]:
+        """Return bounds on the bad share; the lower one holds in so many tests at once (`several`)."""
+        low, high = self.n_eff_low / self.n, self.n_eff / self.n
+        lower = failing_share(self.bad * low, self.n_eff_low, tests)
+        return lower, share_at_most((self.bad + self.undecided) * high, self.n_eff)
 
     @property
     def refusal(self) -> str:
@@ -192,17 +210,20 @@ def share_tally(bad: BoolArray, possible: BoolArray, own: Sequence[FloatArray], 
     deff = the largest autocorrelation time of: the indicator at the limit, the indicators of `own` beyond
     their own quantile, and how far `own` reach beyond a lower one. So a sample without a single bad event
     still knows its dependence. n_eff has a factor for being estimated, with one degree of freedom per ten of
-    its like.
+    its like. For the lower bound deff is the indicator's alone, without a factor: who sees many bad ones also
+    sees how they come together. With all of it, a lower bound would hold 98 to 100 % (tests/statistics).
     """
     n = len(bad)
-    series = [bad] if np.array_equal(bad, possible) else [bad, possible]
-    tau = max([*map(autocorrelation_time, series), *(_own_tau(values, allowed) for values in own)])
+    own_tau = autocorrelation_time(bad)
+    perhaps = own_tau if np.array_equal(bad, possible) else autocorrelation_time(possible)
+    tau = max([own_tau, perhaps, *(_own_tau(values, allowed) for values in own)])
     certain = int(bad.sum())
     return Tally(
         n=n,
         bad=certain,
         undecided=int(possible.sum()) - certain,
         alike=tau,
+        alike_bad=own_tau,
         independent=n / tau,
         per_degree=BATCH_TAU,
         needed=LEAST,
@@ -327,6 +348,7 @@ def gap_tally(gaps: Gaps, limit: Limit, allowed: float) -> Tally:
         bad=int(bad.sum()),
         undecided=int(undecided.sum()),
         alike=deff,
+        alike_bad=effects[0].deff,
         independent=clusters,
         per_degree=CLUSTERS_PER_DEGREE,
         needed=MIN_CLUSTERS,

@@ -6,17 +6,12 @@ acceptance sampling"). To FAIL, one stretch is enough; of many good ones one may
 bound that shows it bad is taken at 1 - 5 % / tests (Bonferroni).
 """
 
-from .statistics import CONFIDENCE
+from .statistics import CONFIDENCE, share_at_least
 
 
 def failing_share(bad: float, n: float, tests: int) -> float:
-    """Return the lower bound on a share, from `bad` of n, that holds in `tests` tests at once.
-
-    As `share_bounds`, by quantiles of the beta distribution; counts may be fractions.
-    """
-    from scipy.special import betaincinv  # noqa: PLC0415 - costs 0.1 s that only a judge needs
-
-    return float(betaincinv(bad, n - bad + 1, (1 - CONFIDENCE) / tests)) if bad > 0 else 0.0
+    """Return the lower bound on a share, from `bad` of n, that holds in `tests` tests at once."""
+    return share_at_least(bad, n, 1 - (1 - CONFIDENCE) / tests)
 
 
 def reach(freedom: float, tests: int, level: float = CONFIDENCE) -> float:
@@ -24,7 +19,7 @@ def reach(freedom: float, tests: int, level: float = CONFIDENCE) -> float:
 
     `level` is what the bound is taken at, which for a skewed mean is more than the 95 % that it holds.
     """
-    from scipy.special import stdtrit  # noqa: PLC0415 - as above
+    from scipy.special import stdtrit  # noqa: PLC0415 - costs 0.1 s that only a judge needs
 
     return float(stdtrit(freedom, 1 - (1 - level) / tests) / stdtrit(freedom, level))
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.evidence import Evidence
-from analysis.percentile_bounds import percentile_bounds, shares_beyond
+from analysis.percentile_bounds import percentile_bounds, share_beyond_lower, share_beyond_upper
 from analysis.reading import percentile_of
 from analysis.rundir import load
 from analysis.sla import parse
@@ -20,7 +20,7 @@ from tests.run_directories import Load, write_run
 def test_the_shares_are_those_whose_own_bounds_are_what_the_percentile_leaves_above(
     allowed: float, n: float
 ) -> None:
-    below, above = shares_beyond(allowed, n)
+    below, above = share_beyond_lower(allowed, n), share_beyond_upper(allowed, n)
     if above is None:
         assert share_bounds(0, 0, n)[1] > allowed, "nothing seen beyond is not enough"
     else:

@@ -16,6 +16,8 @@ from analysis.statistics import (
     cluster_effect,
     mean_of,
     samples_needed,
+    share_at_least,
+    share_at_most,
     share_bounds,
     small_sample_factor,
     trend,
@@ -114,6 +116,22 @@ def test_few_clusters_are_worth_less() -> None:
     assert small_sample_factor(9) < small_sample_factor(50) < small_sample_factor(1e6) <= 1.0
 
 
+def test_the_lower_bound_knows_how_bad_ones_come_together_and_no_more() -> None:
+    """Slow waves in which a tenth is too slow: neighbours are alike, those that are too slow hardly are."""
+    rng = np.random.default_rng(14)
+    slow = np.repeat(rng.random(200) < 0.3, 50)
+    values = rng.random(len(slow)) + slow
+    bad = slow & (rng.random(len(slow)) < 0.1)
+    tally = share_tally(bad, bad, [values], 0.05)
+    assert tally.alike > 5 * tally.alike_bad
+    assert tally.alike_bad == autocorrelation_time(bad)
+    assert tally.n_eff_low == len(bad) / tally.alike_bad
+    low, high = tally.bounds()
+    assert low == pytest.approx(share_at_least(tally.bad / tally.alike_bad, tally.n_eff_low))
+    assert high == pytest.approx(share_at_most(tally.bad * tally.n_eff / tally.n, tally.n_eff))
+    assert share_tally(bad, bad | slow, [values], 0.05).alike_bad == tally.alike_bad
+
+
 @pytest.mark.parametrize(("allowed", "needed"), [(0.05, 59), (0.01, 299), (0.001, 2995)])
 def test_without_any_bad_event_the_classical_numbers_are_needed(allowed: float, needed: int) -> None:
     assert samples_needed(0.0, allowed) == pytest.approx(needed, rel=2e-3)
@@ -157,8 +175,7 @@ def test_bounds_on_a_share_cover_the_truth_as_often_as_they_say(phi: float, allo
     def ours(values: FloatArray) -> tuple[float, float] | None:
         bad = values > threshold
         tally = share_tally(bad, bad, [values], allowed)
-        worth = tally.n_eff / n
-        return None if tally.refusal else share_bounds(tally.bad * worth, tally.bad * worth, tally.n_eff)
+        return None if tally.refusal else tally.bounds()
 
     samples = [ar1(n, phi, rng) for _ in range(runs)]
     below, above, given_bounds = coverage([ours(values) for values in samples], allowed)
@@ -188,8 +205,7 @@ def test_bounds_on_pooled_gaps_cover_the_truth_though_whole_seconds_stall_togeth
         none_failed = pd.DataFrame({"due_unix_ns": [], "outcome": []}, dtype="int64")
         tally = gap_tally(pooled_gaps(intervals, none_failed, range(seconds)), limit, truth)
         assert tally.degrees == max(1.0, tally.independent / 4 - 1)
-        worth = tally.n_eff / tally.n
-        return None if tally.refusal else share_bounds(tally.bad * worth, tally.bad * worth, tally.n_eff)
+        return None if tally.refusal else tally.bounds()
 
     below, above, given_bounds = coverage([draw() for _ in range(runs)], truth)
     print(print(f"\npooled gaps: upper {below:.3f} lower {above:.3f} of {given_bounds} (nominal 0.95)"))

@@ -118,10 +118,10 @@ def test_a_short_run_is_inconclusive_and_says_what_it_needs(judged: Judge) -> No
 def test_so_much_longer_a_run_decides_and_no_sooner(alike: float, allowed: float) -> None:
     def upper(times: float) -> float:
         n = round(300 * times)
-        longer = Tally(n, 0, 0, alike, n / alike, BATCH_TAU, LEAST, "requests")
+        longer = Tally(n, 0, 0, alike, 1.0, n / alike, BATCH_TAU, LEAST, "requests")
         return share_bounds(0, 0, longer.n_eff)[1]
 
-    tally = Tally(300, 0, 0, alike, 300 / alike, BATCH_TAU, LEAST, "requests")
+    tally = Tally(300, 0, 0, alike, 1.0, 300 / alike, BATCH_TAU, LEAST, "requests")
     times = growth(tally, allowed, 1) or 0.0
     assert upper(times) < allowed < upper(0.97 * times)
 
@@ -484,8 +484,7 @@ def test_a_worse_sample_never_turns_fail_into_pass(seed: int, slowed: float) -> 
     def status(series: NDArray[np.float64]) -> str:
         bad = series >= 10
         tally = share_tally(bad, bad, [series], 0.3)
-        worth = tally.n_eff / tally.n
-        lower, upper = share_bounds(tally.bad * worth, tally.bad * worth, tally.n_eff)
+        lower, upper = tally.bounds()
         return "PASS" if upper < 0.3 else "FAIL" if lower >= 0.3 else "INCONCLUSIVE"
 
     assert (status(values), status(worse)) != ("FAIL", "PASS")

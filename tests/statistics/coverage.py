@@ -66,12 +66,10 @@ def of_gaps(gaps: Sequence[NDArray[np.int64]], limit_ns: int, allowed: float) ->
 
 
 def of_tally(tally: Tally, allowed: float) -> ObjectiveResult:
-    worth = tally.n_eff / tally.n
-    bounds: Bounds = None
-    if not tally.refusal:
-        bounds = share_bounds(tally.bad * worth, (tally.bad + tally.undecided) * worth, tally.n_eff)
-    figures = {"n": tally.n, "bad": tally.bad, "undecided": tally.undecided, "n_eff": tally.n_eff}
-    figures["degrees"] = tally.degrees
+    bounds = None if tally.refusal else tally.bounds()
+    figures = {
+        name: getattr(tally, name) for name in ("n", "bad", "undecided", "n_eff", "n_eff_low", "degrees")
+    }
     return counted(allowed=allowed, bounds=bounds or (None, None), **figures)
 
 

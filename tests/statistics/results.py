@@ -20,6 +20,7 @@ def counted(text: str = "ttft p95 < 100 ms", **figures: Any) -> ObjectiveResult:
         "margin": 0.9,
         "undecided": 0,
         "n_eff": figures.get("n"),
+        "n_eff_low": None if figures.get("bad") is None else figures.get("n_eff", figures.get("n")),
         "allowed": 0.05,
         "resolution": 0.01,
     }

@@ -21,6 +21,7 @@ from analysis.sla import parse_objective
 from analysis.statistics import (
     CLUSTERS_PER_DEGREE,
     MIN_CLUSTERS,
+    POOL_LEVELS,
     freedom,
     share_bounds,
     small_sample_factor,
@@ -90,8 +91,8 @@ def test_replications_make_up_for_being_few(tau: float) -> None:
     assert found.runs is not None
     assert found.runs >= MIN_RUNS
     each = 20 * 60 / tau
-    assert found.runs * each * small_sample_factor(found.runs - 1) >= found.independent
-    fewer = (found.runs - 1) * each * small_sample_factor(found.runs - 2)
+    assert found.runs * each * small_sample_factor(found.runs - 1, POOL_LEVELS[1]) >= found.independent
+    fewer = (found.runs - 1) * each * small_sample_factor(found.runs - 2, POOL_LEVELS[1])
     assert found.runs == MIN_RUNS or fewer < found.independent
 
 

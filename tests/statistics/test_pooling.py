@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.objective import UNTIMED, WORTH_UNKNOWN, ObjectiveResult
-from analysis.pooling import MIN_RUNS, pooled, worth
+from analysis.pooling import MIN_RUNS, pooled, worth, worth_low
 from analysis.statistics import (
     MEAN_LEVELS,
+    POOL_LEVELS,
     freedom,
     mean_error,
     runs_bounds,
-    share_bounds,
+    share_at_least,
+    share_at_most,
     small_sample_factor,
     t_bounds,
 )
@@ -27,16 +29,46 @@ def runs(*bad: int, n: int = 1000, **figures: Any) -> list[ObjectiveResult]:
 
 
 def test_counts_are_summed_and_five_alike_pass_what_one_cannot_show() -> None:
-    two, _ = pooled(runs(42, 42))
+    one, _ = pooled(runs(42))
     found, spread = pooled(runs(42, 43, 41, 42, 42))
     assert (found.n, found.bad, found.status) == (5000, 210, "PASS")
-    assert two.status == "INCONCLUSIVE"
-    assert found.n_eff == pytest.approx(5000 * small_sample_factor(4))
-    assert found.bound_high == pytest.approx(
-        share_bounds(*[210 * small_sample_factor(4)] * 2, found.n_eff)[1]
-    )
+    assert one.status == "INCONCLUSIVE"
+    lower, upper = (small_sample_factor(4, level) for level in POOL_LEVELS)
+    assert found.n_eff == pytest.approx(5000 * upper)
+    assert found.bound_high == pytest.approx(share_at_most(210 * upper, 5000 * upper))
+    assert found.n_eff_low == pytest.approx(5000 * lower)
+    assert found.bound_low == pytest.approx(share_at_least(210 * lower, 5000 * lower))
     assert spread.sd_between == 0.0
     assert spread.sd_within == pytest.approx(math.sqrt(0.042 * 0.958 / 1000))
+
+
+def test_the_lower_bound_takes_what_is_bad_as_it_is() -> None:
+    """How alike bad ones are in each run, by the root mean square; of five or more, how runs differ, too."""
+    known = [counted(n=1000, bad=bad, n_eff=20.0, n_eff_low=low) for bad, low in ((50, 500.0), (50, 100.0))]
+    root = math.sqrt((2**2 + 10**2) / 2)
+    assert worth_low(known) == pytest.approx(2000 / root)
+    bounded = [replace(one, bound_high=1.0, degrees=1.0) for one in known]
+    assert pooled(bounded)[0].bound_low == pytest.approx(share_at_least(100 / root, 2000 / root))
+    assert worth_low([*known, *known, known[0]]) == pytest.approx(
+        5000 / math.sqrt((3 * 2**2 + 2 * 10**2) / 5)
+    )
+    far = [
+        replace(one, bad=bad) for one, bad in zip([*known, *known, known[0]], (0, 99, 0, 99, 0), strict=True)
+    ]
+    assert worth_low(far) < 100
+
+
+@pytest.mark.parametrize("scatter", [0.2, 0.35])
+def test_pools_of_servers_that_differ_hold_what_they_say(scatter: float) -> None:
+    """Each run's share is lognormal about 5 %: 2,000 pools of five runs of 2,000 requests."""
+    rng, pools = np.random.default_rng(6), 2000
+    shares = 0.05 * np.exp(scatter * rng.standard_normal((pools, 5)) - scatter**2 / 2)
+    found = [pooled(runs(*bad, n=2000))[0] for bad in rng.binomial(2000, np.minimum(1, shares)).tolist()]
+    upper = np.mean([(one.bound_high or 0) >= 0.05 for one in found])
+    lower = np.mean([(one.bound_low or 0) <= 0.05 for one in found])
+    print(f"\n  5 runs whose shares scatter by {scatter:.0%}: upper {upper:.1%} lower {lower:.1%}", end="")
+    assert min(upper, lower) >= 0.93
+    assert max(upper, lower) <= 0.97
 
 
 def test_runs_that_differ_are_worth_less_than_what_they_are_worth_alone() -> None:
