@@ -1,14 +1,13 @@
 """The rate of good requests over runs at one level of load, and bounds that hold where runs differ."""
 
-import math
 from collections.abc import Sequence
 from statistics import mean
 
 from .evidence import Evidence
 from .objective import ObjectiveResult
-from .pooling import MIN_RUNS, pooled
+from .pooling import MIN_RUNS, few_bounds, pooled
 from .rates import Served, served
-from .statistics import Mean, runs_bounds
+from .statistics import runs_bounds
 
 
 def good_share(results: Sequence[ObjectiveResult]) -> float:
@@ -58,8 +57,7 @@ def _bounds(rates: Sequence[Served]) -> tuple[float, float] | None:
         return max(0.0, low), high
     if not all(one.bounded for one in rates):
         return None
-    error = math.hypot(*(one.error for one in runs)) / len(runs)
-    independent = sum(one.independent for one in runs)
-    low, high = Mean(mean(one.value for one in runs), error, independent).bounds()
+    values, errors, independent = zip(*runs, strict=True)
+    low, high = few_bounds(values, errors, sum(independent))
     edge = mean(one.edge_per_s for one in rates)
     return max(0.0, low - edge), high + edge

@@ -235,7 +235,7 @@ def _values(
     if len(seen) >= MIN_RUNS:
         low, high = runs_bounds(values)
     else:
-        low, high = _few_bounds(values, known, merged.n_eff or 0.0)
+        low, high = few_bounds(values, known, merged.n_eff or 0.0)
     limit, middle = merged.limit, mean(values)
     perhaps = mean(_undecided_per_s(one) for one in seen) if is_rate else 0.0
     factor = None
@@ -254,7 +254,7 @@ def _values(
     return found, replace(spread, more_runs=more_runs)
 
 
-def _few_bounds(values: Sequence[float], errors: Sequence[float], independent: float) -> tuple[float, float]:
+def few_bounds(values: Sequence[float], errors: Sequence[float], independent: float) -> tuple[float, float]:
     """Return bounds on the mean of runs that differ by their own errors only."""
     error = math.sqrt(sum(one**2 for one in errors)) / len(errors)
     return t_bounds(mean(values), error, freedom(independent), MEAN_LEVELS)
