@@ -31,7 +31,7 @@ from .histogram import Histogram
 from .objective import ObjectiveResult, percent
 from .rundir import Run, window, window_intervals
 from .samples import rank_quantile, request_sample
-from .verdict import OVERSATURATED, Verdict, write_atomically
+from .verdict import INVALID, OVERSATURATED, Verdict, write_atomically
 
 __all__ = ["Axes", "Figure"]
 
@@ -88,7 +88,8 @@ _STYLE: Any = {
 # A PDF says where each glyph goes: tables by which others lay out text would double the time to write it.
 Options._drop_tables_default = [*Options._drop_tables_default, "GDEF", "GPOS", "GSUB"]  # noqa: SLF001
 
-TIMELINE_KEY = "thick: offered   cross: failed   triangle: p95 failed   shaded: not judged"
+SIMULATED = "SIMULATED: a simulator answered, no model and no GPU"
+
 PAPER: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8}
 
 Judged = tuple[Run, Verdict]
@@ -317,6 +318,14 @@ def draw_timeline(axes: Sequence[Axes], judged: Sequence[Judged], looks: Sequenc
     _finish_timeline(axes, judged, looks)
 
 
+def timeline_key(judged: Sequence[Judged]) -> str:
+    """Say what the marks of a timeline mean that are drawn."""
+    told = ["thick: offered"] if any(verdict.loop == "open" for _, verdict in judged) else []
+    if any((run.timeline.failed > 0).any() for run, _ in judged):
+        told += ["cross: failed", "triangle: p95 failed"]
+    return "   ".join([*told, "shaded: not judged"])
+
+
 def _finish_timeline(axes: Sequence[Axes], judged: Sequence[Judged], looks: Sequence[Look]) -> None:
     windows = [[t / 1e9 - run.first_s for t in run.window_ns] for run, _ in judged]
     end = max([stop for _, stop in windows] + [len(run.timeline) for run, _ in judged])
@@ -371,12 +380,14 @@ def _legend(ax: Axes) -> None:
 
 
 def watermark(figure: Figure, judged: Sequence[Judged]) -> None:
-    """Say SIMULATED across a figure, so faintly that it can be read through, where any run is."""
-    if any(verdict.simulated for _, verdict in judged):
+    """Say SIMULATED across a figure where any run is, and INVALID where all are, faintly: all can be read."""
+    words = ["SIMULATED"] if any(verdict.simulated for _, verdict in judged) else []
+    words += ["INVALID"] if all(verdict.status == INVALID for _, verdict in judged) else []
+    if words:
         figure.text(
             0.5,
             0.5,
-            "SIMULATED",
+            "\n".join(words),
             fontsize=60,
             color="black",
             alpha=0.06,

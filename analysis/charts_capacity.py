@@ -1,8 +1,7 @@
 """Charts by load: latency against its limit, and goodput.
 
 Filled marks are levels that PASS, hollow ones were not shown to, crosses were shown to break the SLA, and a
-star at the top stands for an OVERSATURATED level, which has no percentiles. Whiskers are bounds. A bar above
-the axes, one for each server in the order of the legend, is the stretch that its capacity lies in.
+star at the top stands for an OVERSATURATED level, which has no percentiles. Whiskers are bounds.
 """
 
 import math
@@ -15,17 +14,16 @@ from matplotlib.transforms import ScaledTranslation, Transform
 from .capacity import BROKEN, Capacity, Level
 from .charts import FAINT, INK, PAPER, RUNS, SOFT, Axes, Look, log_ticks, width_in
 from .charts_comparison import metric_name
-from .objective import PASS
+from .objective import FAIL, INCONCLUSIVE, PASS
 from .sentences import number
 from .verdict import OVERSATURATED
 
-KEY = (
-    "filled: PASS   hollow: undecided   cross: breaks the SLA   star: oversaturated   "
-    "whisker: 95 % bounds   bar above: where the capacity lies"
-)
-
-BAR_IN = 0.085
-"""The height of a server's bar above the axes (inches)."""
+MARKS = {
+    PASS: "filled: keeps the SLA",
+    INCONCLUSIVE: "hollow: undecided",
+    FAIL: "cross: breaks it",
+    OVERSATURATED: "star: oversaturated",
+}
 
 ASIDE_PT = 10.0
 """Servers' marks at one level stand beside each other, over this width at most."""
@@ -41,15 +39,12 @@ def looks(capacities: Sequence[Capacity]) -> Mapping[str, Look]:
     return {one.server: look(capacities, one.server) for one in capacities}
 
 
-def bars_in(capacities: Sequence[Capacity]) -> float:
-    """Return how high all bars above the axes are (inches)."""
-    bars = len(_enclosed(capacities))
-    return BAR_IN * (bars + 0.6) if bars else 0.03
-
-
-def _enclosed(capacities: Sequence[Capacity]) -> list[Capacity]:
-    """Return those of which something is known about where they lie."""
-    return [one for one in capacities if one.highest is not None or one.refuted is not None]
+def key(capacities: Sequence[Capacity]) -> str:
+    """Say what the marks mean that are drawn."""
+    levels = [level for capacity in capacities for level in capacity.levels]
+    told = [words for status, words in MARKS.items() if any(level.status == status for level in levels)]
+    bounded = any(None not in bounds for level in levels for bounds in level.bounds.values())
+    return "   ".join([*told, "whisker: 95 % bounds"] if bounded else told)
 
 
 def latency_metric(capacities: Sequence[Capacity], name: str) -> str:
@@ -81,14 +76,13 @@ def draw_latency(ax: Axes, capacities: Sequence[Capacity], name: str) -> None:
     _level_axis(ax, capacities)
     if len(capacities) == 1:
         _name_lines(ax, capacities[0], name, metric)
-    _where_capacity_lies(ax, capacities)
     _knees(ax, capacities, name)
     for row, capacity in enumerate(capacities):
         stars = [one.level for one in capacity.levels if one.status == OVERSATURATED]
         heights = [0.96 - 0.06 * row] * len(stars)
         color = look(capacities, capacity.server)[0]
         ax.plot(stars, heights, "*", color=color, markersize=8, transform=ax.get_xaxis_transform(), zorder=5)
-    _title(ax, capacities, f"{metric_name(metric)} by load, ms")
+    _title(ax, f"{metric_name(metric)} by load, ms")
 
 
 def _lines_of(capacity: Capacity, name: str, metric: str) -> dict[str, list[tuple[Level, float]]]:
@@ -220,29 +214,10 @@ def _apart(levels: Sequence[float], ax: Axes) -> list[float]:
     return kept
 
 
-def _where_capacity_lies(ax: Axes, capacities: Sequence[Capacity]) -> None:
-    """Draw above the axes from the highest level that holds to the lowest that does not.
-
-    An arrow instead of a mark at an end: the measured levels do not enclose it there.
-    """
-    left, right = ax.get_xlim()
-    high_in = ax.get_window_extent().height / ax.figure.dpi
-    above = ax.get_xaxis_transform()
-    for row, capacity in enumerate(reversed(_enclosed(capacities))):
-        color, _, marker = look(capacities, capacity.server)
-        y = 1 + BAR_IN * (row + 0.7) / high_in
-        low, low_mark = (left, "<") if capacity.highest is None else (capacity.highest, marker)
-        high, high_mark = (right, ">") if capacity.refuted is None else (capacity.refuted, "X")
-        drawn: Any = {"color": color, "transform": above, "clip_on": False}
-        ax.plot([low, high], [y, y], linewidth=2.2, **drawn)
-        ax.plot([low], [y], low_mark, markersize=4.5, **drawn)
-        ax.plot([high], [y], high_mark, markersize=5, **drawn)
-
-
-def _title(ax: Axes, capacities: Sequence[Capacity], text: str) -> None:
-    """Write the title above the bars, smaller where the chart is narrow."""
+def _title(ax: Axes, text: str) -> None:
+    """Write the title, smaller where the chart is narrow."""
     narrow = ax.get_window_extent().width < 2.5 * ax.figure.dpi
-    ax.set_title(text, fontsize=9 if narrow else 10, pad=72 * bars_in(capacities) + 3)
+    ax.set_title(text, fontsize=9 if narrow else 10, pad=5)
 
 
 def _knees(ax: Axes, capacities: Sequence[Capacity], name: str) -> None:
@@ -283,10 +258,9 @@ def draw_goodput(ax: Axes, capacities: Sequence[Capacity], *, planned: bool) -> 
     _level_axis(ax, capacities)
     if capacities[0].loop == "open":
         _all_good(ax)
-    _where_capacity_lies(ax, capacities)
     if planned:
         _used(ax, capacities)
-    _title(ax, capacities, "Good requests/s by load")
+    _title(ax, "Good requests/s by load")
 
 
 def _all_good(ax: Axes) -> None:

@@ -1,5 +1,8 @@
 """An experiment's first page in words: why, whether it may be believed, and where it comes from."""
 
+import math
+
+from .capacity import Capacity
 from .compare import Comparison
 from .effects import ONE_PAIR
 from .objective import INCONCLUSIVE, PASS
@@ -8,8 +11,51 @@ from .replications import Replications
 from .sentences import FIRST, effect_of, ratio
 from .verdict import INVALID
 
-UNSIZED = "not asked: tokenswarm capacity DIR --demand N [--prices FILE], then tokenswarm verdict DIR"
+UNSIZED = "to have them here: tokenswarm capacity DIR --demand N [--prices FILE], then tokenswarm verdict DIR"
 """How replicas and their cost come onto the page; N is in requests/s."""
+
+
+def tested(overview: Overview) -> str:
+    """Say what was measured: model, server, the size of a request, and the kind of load."""
+    first, target = overview.judged[0][0].meta, overview.judged[0][0].meta["target"]
+    levels = [level for one in overview.capacities for level in one.levels]
+    sizes = [(level.input_tokens, level.output_tokens) for level in levels]
+    prompt, output = next(((i, o) for i, o in sizes if i is not None and o is not None), (None, None))
+    parts = [
+        " on ".join(str(target[name]) for name in ("model", "server") if target.get(name)),
+        f"{prompt:,.0f} prompt and {output:,.0f} output tokens a request" if prompt and output else "",
+        f"{first['load'].get('loop')} loop",
+    ]
+    return "Tested: " + "; ".join(part for part in parts if part)
+
+
+def asked(overview: Overview) -> str:
+    """Write out the SLA."""
+    texts = (one.text for found in overview.together for one in found.objectives)
+    return f"SLA: {', '.join(dict.fromkeys(texts))}"
+
+
+def holds_up_to(capacity: Capacity) -> str:
+    """Return the interval that a server's capacity lies in."""
+    low, high = capacity.highest, capacity.refuted
+    if low is None:
+        return "not known" if high is None else f"less than {high:g}"
+    return f"{low:g} or more" if high is None else f"{low:g}, not {high:g}"
+
+
+def lacking(found: Replications) -> str:
+    """Return what would probably decide an undecided verdict: runs or minutes; empty where none is known."""
+    open_ = [i for i, one in enumerate(found.objectives) if one.status == INCONCLUSIVE]
+    if not open_:
+        return ""
+    runs = [found.spread[i].more_runs for i in open_] if found.spread else []
+    if runs and None not in runs:
+        count = max(one for one in runs if one is not None)
+        return f"+{count:,} run{'s' if count > 1 else ''}"
+    minutes = [found.objectives[i].more_minutes for i in open_]
+    if None in minutes:
+        return ""
+    return f"+{max(1, math.ceil(max(one for one in minutes if one is not None))):,} min"
 
 
 def because(overview: Overview) -> str:

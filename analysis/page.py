@@ -13,9 +13,9 @@ from .charts import (
     FAINT,
     INK,
     RUNS,
+    SIMULATED,
     SOFT,
     STATUS,
-    TIMELINE_KEY,
     Axes,
     Figure,
     Judged,
@@ -24,6 +24,7 @@ from .charts import (
     draw_ttft,
     shortened,
     style,
+    timeline_key,
     watermark,
     width_in,
     wrapped,
@@ -31,12 +32,21 @@ from .charts import (
 from .charts_markers import draw_markers, marker_lines
 from .gates import Gate
 from .objective import ObjectiveResult
-from .verdict import INVALID, Verdict
+from .verdict import INVALID
 
 LEFT, RIGHT = 0.06, 0.96
 GATE_LINE = 0.0108
 NAME_SHARE = 0.29  # of a column of gates
 LETTERS = "AB"
+
+MEANING = {
+    "PASS": "every objective was shown to hold",
+    "FAIL": "an objective was shown to be broken",
+    "OVERSATURATED": "more arrives than the server can answer",
+    "INCONCLUSIVE": "too little was seen to decide",
+    "INVALID": "the measurement failed: nothing follows for the server",
+}
+"""What a verdict says, under the word."""
 
 
 def page(judged: Sequence[Judged], said: tuple[str, str] | None = None) -> Figure:
@@ -61,9 +71,8 @@ def header(made: Figure, judged: Sequence[Judged]) -> float:
     """
     top = 0.985
     if any(verdict.simulated for _, verdict in judged):
-        box = filled(made, (0, 0.972, 1, 0.028), "#E69F00")
-        words = "SIMULATED: figures of the simulator, not of a model"
-        box.text(0.5, 0.47, words, fontsize=12, weight="bold", color="black", ha="center", va="center")
+        box = filled(made, (0, 0.972, 1, 0.028), "#4d4d4d")  # a colour of no server and no verdict
+        box.text(0.5, 0.47, SIMULATED, fontsize=12, weight="bold", color="white", ha="center", va="center")
         top = 0.966
     goes_on = any(run.so_far for run, _ in judged)
     if goes_on:
@@ -89,15 +98,15 @@ def filled(made: Figure, place: tuple[float, float, float, float], color: str) -
 def _verdicts(made: Figure, judged: Sequence[Judged], top: float) -> float:
     """Draw the word that decides, the run's name and the reason; two runs share the width."""
     if len(judged) == 1:
-        _word(made, judged[0][1], (LEFT, top - 0.085, 0.33, 0.085))
+        decided(made, judged[0][1].status, MEANING[judged[0][1].status], (LEFT, top - 0.085, 0.33, 0.085))
         end = _words(made, judged[0], judged[0][1].name, (LEFT + 0.35, RIGHT), top + 0.002)
         return min(top - 0.085, end)
     width, end = (RIGHT - LEFT - 0.02) / 2, top
     for i, one in enumerate(judged):
         left = LEFT + i * (width + 0.02)
-        _word(made, one[1], (left, top - 0.046, width, 0.046))
+        decided(made, one[1].status, MEANING[one[1].status], (left, top - 0.056, width, 0.056))
         name = f"{LETTERS[i]}  {one[1].name}"
-        end = min(end, _words(made, one, name, (left, left + width), top - 0.05))
+        end = min(end, _words(made, one, name, (left, left + width), top - 0.06))
     return end
 
 
@@ -113,13 +122,15 @@ def _said(made: Figure, said: tuple[str, str], top: float) -> float:
     return top
 
 
-def _word(made: Figure, verdict: Verdict, place: tuple[float, float, float, float]) -> None:
-    color, ink, symbol = STATUS[verdict.status]
-    word = f"{symbol} {verdict.status}"
-    size = min(27.0, 20 * place[2] * A4_IN[0] * 0.8 / width_in(word, 20))  # bold is a fifth wider
-    filled(made, place, color).text(
-        0.5, 0.47, word, fontsize=size, weight="bold", color=ink, ha="center", va="center"
-    )
+def decided(made: Figure, status: str, below: str, place: tuple[float, float, float, float]) -> None:
+    """Fill a box with the word that decides, and under it what that says."""
+    color, ink, symbol = STATUS[status]
+    word, room_in = f"{symbol} {status}", place[2] * A4_IN[0]
+    size = min(25.0, 20 * room_in * 0.8 / width_in(word, 20))  # bold is a fifth wider
+    box = filled(made, place, color)
+    box.text(0.5, 0.6, word, fontsize=size, weight="bold", color=ink, ha="center", va="center")
+    size = _fitting(below, 8, room_in * 0.94)
+    box.text(0.5, 0.15, below, fontsize=size, color=ink, ha="center", va="center")
 
 
 def _words(made: Figure, one: Judged, name: str, across: tuple[float, float], top: float) -> float:
@@ -137,8 +148,12 @@ def _words(made: Figure, one: Judged, name: str, across: tuple[float, float], to
     return top - 0.014
 
 
-_HEADS = ((LEFT, "objective", "left"), (0.43, "observed", "left"), (0.645, "bad, 95 % bounds", "left"))
-_MORE_HEADS = ((0.83, "allowed", "right"), (RIGHT, "n  (worth)", "right"))
+_HEADS = (
+    (LEFT, "objective:  ✓ holds  ✗ broken  ? undecided", "left"),
+    (0.43, "observed", "left"),
+    (0.645, "bad, 95 % bounds", "left"),
+)
+_MORE_HEADS = ((0.83, "allowed", "right"), (RIGHT, "n  (independent)", "right"))
 
 
 def _objectives(made: Figure, judged: Sequence[Judged], top: float) -> float:
@@ -243,7 +258,7 @@ def _charts(made: Figure, judged: Sequence[Judged], top: float, bottom: float) -
     draw_itl(made.add_axes((0.56, top - 0.02 - high, RIGHT - 0.56, high)), judged, names)
     top -= high + below + 0.02
     made.text(LEFT, top - 0.008, "Timeline, s", fontsize=10, weight="bold", va="center")
-    made.text(RIGHT, top - 0.008, TIMELINE_KEY, fontsize=7, color=SOFT, va="center", ha="right")
+    made.text(RIGHT, top - 0.008, timeline_key(judged), fontsize=7, color=SOFT, va="center", ha="right")
     lines = marker_lines(judged, 7, (RIGHT - LEFT) * A4_IN[0], 2)
     for number, line in enumerate(lines, 1):
         made.text(LEFT, top - 0.008 - 0.0115 * number, line, fontsize=7, va="center")
@@ -264,8 +279,9 @@ def _instrument(made: Figure, judged: Sequence[Judged], bottom: float) -> float:
         if len(judged) == 1
         else "Instrument: may A and B be believed?"
     )
-    made.text(LEFT, bottom + height + 0.012, title, fontsize=10, weight="bold", va="center")
-    return bottom + height + 0.024
+    heads = 0.008 if len(judged) > 1 else 0.0
+    made.text(LEFT, bottom + height + 0.012 + heads, title, fontsize=10, weight="bold", va="center")
+    return bottom + height + 0.024 + heads
 
 
 def _draw_gates(ax: Axes, judged: Sequence[Judged], columns: int = 2) -> None:
@@ -276,6 +292,10 @@ def _draw_gates(ax: Axes, judged: Sequence[Judged], columns: int = 2) -> None:
     ax.axis("off")
     column_in = ax.get_window_extent().width / ax.figure.dpi / columns
     share = (0.98 - NAME_SHARE) / len(judged)
+    for column in range(columns):
+        for i in range(len(judged) if len(judged) > 1 else 0):
+            at = column + NAME_SHARE + i * share
+            ax.text(at, -1.0, LETTERS[i], va="center", ha="center", fontsize=7, weight="bold")
     for number, name in enumerate(names):
         column, row = divmod(number, rows)
         ax.text(column, row, shortened(name, 7, (NAME_SHARE - 0.03) * column_in), va="center", fontsize=7)
@@ -336,7 +356,7 @@ def chart_figures(judged: Sequence[Judged]) -> dict[str, Figure]:
         draw_markers(panels, judged)
         for line in marker_lines(judged, 7, 7.2, 1):
             made["timeline"].text(0.07, 0.012, line, fontsize=7)
-        made["timeline"].text(0.07, 0.96, f"Timeline, s    ({TIMELINE_KEY})")
+        made["timeline"].text(0.07, 0.96, f"Timeline, s    ({timeline_key(judged)})")
         made["instrument"] = Figure(figsize=(8.0, 2.4))
         _draw_gates(made["instrument"].add_axes((0.03, 0.04, 0.94, 0.82)), judged)
         made["instrument"].text(

@@ -23,7 +23,7 @@ from .charts import (
     width_in,
     wrapped,
 )
-from .charts_capacity import KEY, bars_in, draw_goodput, draw_latency, looks
+from .charts_capacity import draw_goodput, draw_latency, key, looks
 from .charts_fleet import REPLICAS_KEY, draw_demand, draw_replicas, draw_sensitivity
 from .page import LEFT, RIGHT, filled, header
 from .page_fleet import draw_fleets
@@ -102,12 +102,12 @@ def _way(made: Figure, plan: CapacityPlan, top: float) -> float:
 def _charts(made: Figure, plan: CapacityPlan, top: float, bottom: float) -> None:
     """Share the room between the curves and, below, what a change or the trace does."""
     inch = 1 / A4_IN[1]
-    keys = [KEY, *([REPLICAS_KEY] if plan.demand.trace else [])]
-    for row, key in enumerate(reversed(keys)):
-        made.text(RIGHT, bottom + 0.12 * row * inch, key, fontsize=6.5, color=SOFT, ha="right", va="bottom")
+    keys = [key(plan.capacities), *([REPLICAS_KEY] if plan.demand.trace else [])]
+    for row, words in enumerate(reversed(keys)):
+        made.text(RIGHT, bottom + 0.12 * row * inch, words, fontsize=6.5, color=SOFT, ha="right", va="bottom")
     bottom += (0.12 * len(keys) + 0.45) * inch  # the axis and its name
     top = draw_legend(made, looks(plan.capacities), (LEFT, RIGHT), top)
-    above = (0.22 + bars_in(plan.capacities)) * inch
+    above = 0.25 * inch
     varied = any(fleet.variants for fleet in plan.fleets)
     second = above if not plan.demand.trace else 0.22 * inch
     high = (top - bottom - above - 0.5 * inch - second) / 2
@@ -147,9 +147,9 @@ def chart_figures(plan: CapacityPlan, judged: Sequence[Judged]) -> dict[str, Fig
     def figure(name: str, draw: Callable[[Axes], None]) -> None:
         made[name] = Figure(figsize=(7.0, 4.2))
         above = draw_legend(made[name], looks(plan.capacities), (0.09, 0.96), 0.985)
-        high = above - (0.24 + bars_in(plan.capacities)) / 4.2 - 0.17
+        high = above - 0.27 / 4.2 - 0.17
         draw(made[name].add_axes((0.09, 0.17, 0.87, high)))
-        made[name].text(0.96, 0.015, KEY, fontsize=6, color=SOFT, ha="right")
+        made[name].text(0.96, 0.015, key(plan.capacities), fontsize=6, color=SOFT, ha="right")
 
     with style():
         figure("capacity-ttft", lambda ax: draw_latency(ax, plan.capacities, "ttft"))

@@ -14,7 +14,6 @@ from .charts import (
     A4_IN,
     INK,
     SOFT,
-    TIMELINE_KEY,
     Axes,
     Figure,
     draw_itl,
@@ -22,9 +21,10 @@ from .charts import (
     draw_ttft,
     shortened,
     style,
+    timeline_key,
     watermark,
 )
-from .charts_capacity import KEY, bars_in, draw_goodput, draw_latency, look, looks
+from .charts_capacity import draw_goodput, draw_latency, key, look, looks
 from .overview import Overview
 from .page import LEFT, RIGHT
 from .page_legend import draw_legend
@@ -75,7 +75,7 @@ def draw_panels(made: Figure, overview: Overview, top: float, bottom: float) -> 
 def _rows(overview: Overview) -> list[Row]:
     count, bars = len(overview.at_decision()), _bars(overview)
     rows = [
-        Row(0.22 + bars_in(overview.capacities), 0, 0.62, partial(_by_load, overview)),
+        Row(0.25, 0, 0.62, partial(_by_load, overview)),
         Row(0.22, 0, 0.36 + 0.175 * count, partial(_distributions, overview)),
         Row(0.36, 0.62, 0.24, partial(_timeline, overview)),
     ]
@@ -95,7 +95,7 @@ def _by_load(overview: Overview, made: Figure, bottom: float, high: float) -> No
     for ax, draw in zip(axes, _curves(overview).values(), strict=True):
         draw(ax)
     y = bottom - 0.44 / made.get_size_inches()[1]
-    made.text(RIGHT, y, KEY, fontsize=6.5, color=SOFT, ha="right", va="top")
+    made.text(RIGHT, y, key(overview.capacities), fontsize=6.5, color=SOFT, ha="right", va="top")
 
 
 def _curves(overview: Overview) -> dict[str, Callable[[Axes], None]]:
@@ -141,7 +141,9 @@ def _timeline(overview: Overview, made: Figure, bottom: float, high: float) -> N
     y = bottom + high + 0.3 * inch
     title = f"Timeline at {_deciding(overview)}, s"
     made.text(LEFT, y, title, fontsize=10, weight="bold", va="center")
-    made.text(RIGHT, y, TIMELINE_KEY, fontsize=6.5, color=SOFT, va="center", ha="right")
+    made.text(
+        RIGHT, y, timeline_key(overview.at_decision()), fontsize=6.5, color=SOFT, va="center", ha="right"
+    )
     _draw_course([made.add_axes((left, bottom, width, high)) for left, width in _columns(4, 0.055)], overview)
 
 
@@ -201,7 +203,7 @@ def panel_figures(overview: Overview) -> dict[str, Figure]:
         for name, draw in _curves(overview).items():
             made[name] = Figure(figsize=(wide_in, 3.2))
             above = draw_legend(made[name], servers, (0.03, 0.97), 0.99)
-            high = above - (0.22 + bars_in(overview.capacities)) / 3.2 - 0.14
+            high = above - 0.25 / 3.2 - 0.14
             draw(made[name].add_axes((0.13, 0.14, 0.84, high)))
         for name, draw in _shares(overview).items():
             foot = (0.3 + 0.175 * count) / 3.2
@@ -212,7 +214,8 @@ def panel_figures(overview: Overview) -> dict[str, Figure]:
         boxes = [(left, bottom, 0.38, 0.27) for bottom in (0.56, 0.13) for left in (0.1, 0.59)]
         _draw_course([made[name].add_axes(box) for box in boxes], overview)
         made[name].text(0.03, 0.94, f"Timeline at {_deciding(overview)}, s", fontsize=10, weight="bold")
-        made[name].text(0.97, 0.015, TIMELINE_KEY, fontsize=6, color=SOFT, ha="right")
+        words = timeline_key(overview.at_decision())
+        made[name].text(0.97, 0.015, words, fontsize=6, color=SOFT, ha="right")
         bars = _bars(overview)
         if bars:
             made["What TTFT is made of"] = over = Figure(figsize=(wide_in, 1.2 + 0.25 * len(bars)))

@@ -6,14 +6,15 @@ from its bottom left.
 """
 
 import math
+from typing import Any
 
 from .charts import A4_IN, PAPER, SOFT, STATUS, Figure, shortened, style, watermark, width_in, wrapped
 from .charts_capacity import look
 from .compare import Comparison
 from .objective import INCONCLUSIVE
 from .overview import Overview
-from .overview_words import UNSIZED, against, because, believed, origin
-from .page import LEFT, RIGHT, filled, header
+from .overview_words import UNSIZED, against, asked, because, believed, holds_up_to, lacking, origin, tested
+from .page import LEFT, MEANING, RIGHT, decided, filled, header
 from .page_fleet import draw_fleets
 from .page_panels import draw_panels
 from .replications import Replications
@@ -27,8 +28,8 @@ MOST_LEVELS = 10
 MOST_SERVERS = 8
 MOST_CANDIDATES = 4
 
-SHARE_KEY = "share of good requests: they succeeded and kept every limit that one request can keep"
-RATIO_KEY = "ratio of the first token's p95 with its 95 % interval; the next page has all"
+SHARE_KEY = "share of requests that kept every limit; ? undecided, and what would probably decide it"
+RATIO_KEY = "TTFT p95 as a ratio, below 1 is sooner, with its 95 % interval; the next page has all"
 
 
 def page_summary(
@@ -38,7 +39,8 @@ def page_summary(
     with style():
         made = Figure(figsize=A4_IN)
         top = header(made, overview.judged)
-        top = _decision(made, overview, top)
+        top = _tested(made, overview, top)
+        top = _decision(made, overview, top - 0.004)
         top = _grid(made, overview, top - 0.012)
         if comparison:
             claims = [head for head, _ in paragraphs(comparison, quality)]
@@ -50,17 +52,19 @@ def page_summary(
     return made
 
 
+def _tested(made: Figure, overview: Overview, top: float) -> float:
+    """Say in two lines what was measured, and what was asked of it."""
+    for text in (tested(overview), asked(overview)):
+        made.text(LEFT, top, shortened(text, 8.5, ROOM_IN), fontsize=8.5, va="top")
+        top -= 0.0145
+    return top
+
+
 def _decision(made: Figure, overview: Overview, top: float) -> float:
     """Fill a box with the word that decides; beside it what it means and why."""
-    color, ink, symbol = STATUS[overview.status]
-    word, wide, count = f"{symbol} {overview.status}", 0.3, len(overview.together)
-    size = min(27.0, 20 * wide * A4_IN[0] * 0.8 / width_in(word, 20))
-    box = filled(made, (LEFT, top - 0.075, wide, 0.075), color)
-    middle = 0.47 if count == 1 else 0.58
-    box.text(0.5, middle, word, fontsize=size, weight="bold", color=ink, ha="center", va="center")
-    if count > 1:
-        text = f"the worst of {count} verdicts"
-        box.text(0.5, 0.14, text, fontsize=8, color=ink, ha="center", va="center")
+    wide, count = 0.3, len(overview.together)
+    below = f"the worst of the {count} verdicts below" if count > 1 else MEANING[overview.status]
+    decided(made, overview.status, below, (LEFT, top - 0.075, wide, 0.075))
     left, room = LEFT + wide + 0.02, (RIGHT - LEFT - wide - 0.02) * A4_IN[0]
     y = top - 0.001
     for line in wrapped(overview.decision(), 10.5, room * 0.88, 3):  # bold is wider
@@ -82,9 +86,11 @@ def _grid(made: Figure, overview: Overview, top: float) -> float:
     """Draw the verdict and the share of good requests for each server at each level."""
     shown = shown_levels(overview)
     first, unit = LEFT + 0.2, overview.capacities[0].unit
-    step = min(0.105, (RIGHT - first) / len(shown))
+    step = min(0.105, (RIGHT - 0.13 - first) / len(shown))
+    head: Any = {"fontsize": 7.5, "color": SOFT, "ha": "right", "va": "center"}
     made.text(LEFT, top - 0.4 * LINE, "Verdicts", fontsize=10, weight="bold", va="center")
-    made.text(first - 0.01, top - 0.4 * LINE, unit, fontsize=7.5, color=SOFT, ha="right", va="center")
+    made.text(first - 0.01, top - 0.4 * LINE, unit, **head)
+    made.text(RIGHT, top - 0.4 * LINE, "SLA holds up to", **head)
     marks = made.add_axes((LEFT, 0, RIGHT - LEFT, 1), xlim=(LEFT, RIGHT), ylim=(0, 1))
     marks.axis("off")
     for i, at in enumerate(shown):
@@ -96,6 +102,7 @@ def _grid(made: Figure, overview: Overview, top: float) -> float:
         color, _, marker = look(overview.capacities, capacity.server)
         marks.plot([LEFT + 0.009], [y], marker, color=color, markersize=6)
         made.text(LEFT + 0.022, y, shortened(capacity.server, 9, 1.3), fontsize=9, va="center")
+        made.text(RIGHT, y, holds_up_to(capacity), fontsize=8.5, weight="bold", ha="right", va="center")
         for i, at in enumerate(shown):
             found = overview.of(capacity.server, at)
             if found:
@@ -121,11 +128,12 @@ def _cell(
 
 
 def cell_words(found: Replications, good: float | None) -> str:
-    """Write a verdict as its symbol, and the share of good requests where there is one to tell."""
+    """Write a verdict as its symbol, with the share of good requests or what an undecided one lacks."""
     symbol = STATUS[found.status][2]
     if good is None or found.status in (INVALID, OVERSATURATED):
         return symbol
-    return f"{symbol} {math.floor(good * 1000) / 10:g} %"  # rounded down: 100 % are all of them
+    missing = lacking(found) if found.status == INCONCLUSIVE else ""
+    return f"{symbol} {missing or f'{math.floor(good * 1000) / 10:g} %'}"  # rounded down: 100 % are all
 
 
 def _against(

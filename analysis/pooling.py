@@ -126,18 +126,19 @@ def _counts(
         return replace(merged, reason=reason), more
     low, high = share_at_least(bad * n_low / n, n_low), share_at_most((bad + undecided) * n_eff / n, n_eff)
     status = PASS if high < allowed else FAIL if low >= allowed else INCONCLUSIVE
-    reason, factor = _reason(status, low, high, allowed), None
+    reason, more_runs = _reason(status, low, high, allowed), None
     share, possible = bad / n, (bad + undecided) / n
     if status == INCONCLUSIVE and share < allowed <= possible:
         reason = f"{undecided:,} of {n:,} cannot be told from the limit"
     elif status == INCONCLUSIVE:
         needed = samples_needed(possible if possible < allowed else share, allowed)
-        factor = None if needed is None else needed / (n_eff if possible < allowed else n_low)
+        known, level = (n_eff, POOL_LEVELS[1]) if possible < allowed else (n_low, POOL_LEVELS[0])
+        more_runs = None if needed is None else _runs_for(needed, known, len(seen), level) - len(seen)
     if period_h is not None:
         reason += lasting(period_h, low / allowed, high / allowed)
     found = replace(merged, status=status, reason=reason, bound_low=low, bound_high=high)
     found = replace(found, budget_low=low / allowed, budget_high=high / allowed)
-    return found, replace(spread, more_runs=_more(factor, len(seen)))
+    return found, replace(spread, more_runs=more_runs or None)
 
 
 def worth(seen: Sequence[ObjectiveResult]) -> float:
@@ -326,6 +327,22 @@ def _reason(status: str, low: float, high: float, allowed: float) -> str:
         INCONCLUSIVE: f"between {percent(low)} and {percent(high)}",
     }
     return f"{bounds[status]} bad, {percent(allowed)} allowed"
+
+
+def _runs_for(needed: float, known: float, runs: int, level: float) -> int:
+    """Return how many runs would show `needed` events, if `runs` are worth `known`; of many, about.
+
+    From five on what they are worth shrinks for how few tell how they differ.
+    """
+
+    def factor(count: int) -> float:
+        return small_sample_factor(count - 1, level) if count >= MIN_RUNS else 1.0
+
+    each = known / runs / factor(runs)
+    count = max(runs, math.ceil(needed / each))
+    while count * each * factor(count) < needed:
+        count += max(1, count // 50)
+    return count
 
 
 def _more(factor: float | None, runs: int) -> int | None:

@@ -3,7 +3,7 @@
 _AGAIN = "measure again"
 _ALONE = "see that nobody else uses the server, and that its /metrics are its own"
 _FILES = "take the files as the run wrote them, or measure again"
-_ROOM = "more workers, a lower load or a quieter machine"
+_ROOM = "more load workers, a lower load or a quieter machine"
 
 REMEDIES = {
     "complete": _AGAIN,

@@ -14,13 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from . import overview_words, page, page_comparison, wording
 from .capacity_words import money
-from .charts import STATUS, Figure, Judged, svg_address
-from .charts_capacity import KEY
+from .charts import SIMULATED, STATUS, Figure, Judged, svg_address
+from .charts_capacity import key
 from .compare import Comparison
 from .objective import ObjectiveResult
 from .overview import Overview
 from .page_panels import panel_figures
-from .page_summary import cell_words
+from .page_summary import SHARE_KEY, cell_words
 from .sentences import paragraphs
 from .summary import PERCENTILES, Percentiles, ScenarioSummary
 from .verdict import SEVERITY, write_atomically
@@ -73,12 +73,13 @@ def _whole(
         told.insert(0, ("In short", overview.decision()))
     return {
         "title": f"Tokenswarm: {', '.join(servers)}",
-        "simulated": any(verdict.simulated for verdict in verdicts),
+        "simulated": SIMULATED if any(verdict.simulated for verdict in verdicts) else "",
         "status": overview.status if overview else min((v.status for v in verdicts), key=SEVERITY.index),
         "looks": STATUS,
         "symbols": "   ".join(f"{symbol} {status}" for status, (_, _, symbol) in STATUS.items()),
-        "key": KEY,
+        "key": key(overview.capacities) if overview else "",
         "sla": ", ".join(dict.fromkeys(verdict.sla for verdict in verdicts)),
+        "tested": [overview_words.tested(overview), overview_words.asked(overview)] if overview else [],
         "paragraphs": told,
         "grid": _grid(overview) if overview else None,
         "replicas": _replicas(overview) if overview else None,
@@ -116,8 +117,9 @@ def _grid(overview: Overview) -> dict[str, Any]:
             found = overview.of(capacity.server, level)
             share = overview.good_share(capacity.server, level)
             cells.append((found.status, cell_words(found, share)) if found else ("", ""))
-        rows.append((capacity.server, cells))
-    return {"unit": overview.capacities[0].unit, "levels": [f"{level:g}" for level in levels], "rows": rows}
+        rows.append((capacity.server, cells, overview_words.holds_up_to(capacity)))
+    unit, named = overview.capacities[0].unit, [f"{level:g}" for level in levels]
+    return {"unit": unit, "levels": named, "rows": rows, "key": SHARE_KEY}
 
 
 def _replicas(overview: Overview) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from analysis import capacity
 from analysis.charts import RUNS, STATUS, Judged
 from analysis.compare import Comparison, compare
 from analysis.overview import Overview
-from analysis.overview_words import UNSIZED
-from analysis.page_summary import page_summary
+from analysis.overview_words import UNSIZED, holds_up_to
+from analysis.page_summary import cell_words, page_summary
+from analysis.pooling import Spread
 from analysis.replications import decided, replications
 from analysis.report import write_experiment
 from analysis.rundir import Run
@@ -105,7 +106,11 @@ def test_quality_and_what_is_missing_count(sweep: list[Judged]) -> None:
 def test_every_text_of_the_page_has_its_place(first_page: Figure) -> None:
     texts = laid_out(first_page)
     for words in (
-        "the worst of 6 verdicts",
+        "the worst of the 6 verdicts below",
+        "SLA: ttft p95 < 100 ms",
+        "SLA holds up to",
+        "8, not 16",
+        "4, not 8",
         "Verdicts",
         "Against base",
         "Replicas and cost",
@@ -122,7 +127,28 @@ def test_every_text_of_the_page_has_its_place(first_page: Figure) -> None:
         assert words in texts
     assert any("FAIL" in text for text in texts)
     assert any(text.endswith("at 8 users") and " x" in text for text in texts), "awq's ratio to base"
-    assert any("whisker: 95 % bounds" in text for text in texts)
+    assert any(text.startswith("Tested: ") and "closed loop" in text for text in texts)
+    assert "filled: keeps the SLA   cross: breaks it   whisker: 95 % bounds" in texts, "only what is drawn"
+    assert "shaded: not judged" in texts, "nothing failed, nothing was offered"
+
+
+def test_a_servers_capacity_is_an_interval(sweep: list[Judged]) -> None:
+    base = overview(sweep).capacities[0]
+    known = [(8.0, 16.0, "8, not 16"), (None, 4.0, "less than 4"), (16.0, None, "16 or more")]
+    for highest, refuted, words in [*known, (None, None, "not known")]:
+        assert holds_up_to(replace(base, highest=highest, refuted=refuted)) == words
+
+
+def test_an_undecided_cell_says_what_would_decide_it(sweep: list[Judged]) -> None:
+    first = overview(sweep).together[0]
+    one = replace(first.objectives[0], status="INCONCLUSIVE", more_minutes=2.2)
+    alone = replace(first, status="INCONCLUSIVE", objectives=(one, replace(one, status="PASS")))
+    assert cell_words(alone, 0.9) == "? +3 min"
+    never = replace(alone, objectives=(one, replace(one, more_minutes=None)))
+    assert cell_words(never, 0.9) == "? 90 %"
+    spread = Spread(one.text, (), None, None, 7)
+    pool = replace(alone, objectives=(one, one), spread=(spread, replace(spread, more_runs=1)))
+    assert cell_words(pool, 0.9) == "? +7 runs"
 
 
 def test_each_level_has_the_bounds_of_its_percentile_as_a_whisker(
@@ -188,6 +214,8 @@ def test_the_html_has_the_same_on_one_page(written: Written) -> None:
         "12.00 EUR",
         "4.50 EUR",
         "6 runs, ",
+        "SLA: ttft p95 &lt; 100 ms",
+        "<td>8, not 16</td>",
         *(f'<span class="verdict {status}" title="{status}">' for status in ("PASS", "FAIL")),
         *(f".{status} {{ background: {color}" for status, (color, _, _) in STATUS.items()),
     ):

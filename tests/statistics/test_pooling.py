@@ -137,6 +137,17 @@ def test_a_run_without_data_adds_nothing_and_forbids_a_pass() -> None:
     assert pooled([empty, empty])[0].reason == "no data"
 
 
+def test_as_many_more_runs_decide_as_are_said_to() -> None:
+    """Also where the fifth run changes what runs are worth."""
+    for count, bad in ((1, 42), (3, 46), (4, 46), (5, 46), (2, 56), (5, 53)):
+        found, spread = pooled(runs(*[bad] * count))
+        assert found.status == "INCONCLUSIVE"
+        assert spread.more_runs is not None
+        enough = count + spread.more_runs
+        assert pooled(runs(*[bad] * enough))[0].status == ("PASS" if bad < 50 else "FAIL")
+        assert enough - 1 == count or pooled(runs(*[bad] * (enough - 1)))[0].status == "INCONCLUSIVE"
+
+
 def test_why_a_run_says_nothing_is_kept() -> None:
     unknown = counted(n=0, bad=None, n_eff=None, observed=None, reason="not known: the file has no ttft")
     assert pooled([unknown] * 5)[0].reason == "not known: the file has no ttft"
