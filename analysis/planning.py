@@ -80,8 +80,10 @@ def need(objective: Objective, supposed: Supposed, earlier: Earlier | None) -> N
     if independent is None:
         return Need(objective.text, None, reason="a true share so near the allowed one is never told from it")
     worth = _worth(objective, supposed, earlier)
-    requests = _least(lambda n: worth.judged(n) and worth.alone(n) >= independent, most=None)
-    runs = _runs(independent, worth, supposed.rate_per_s * supposed.run_s)
+    fails = supposed.part > 1
+    known = worth.within if fails else worth.alone  # a lower bound pays for no estimate
+    requests = _least(lambda n: worth.judged(n) and known(n) >= independent, most=None)
+    runs = _runs(independent, worth, supposed.rate_per_s * supposed.run_s, POOL_LEVELS[not fails])
     return Need(
         text=objective.text,
         independent=independent,
@@ -95,7 +97,8 @@ def need(objective: Objective, supposed: Supposed, earlier: Earlier | None) -> N
 def _worth(objective: Objective, supposed: Supposed, earlier: Earlier | None) -> Worth:
     """Return what is supposed of a request, or was found of an earlier run's.
 
-    From that run's n_eff is taken what shrank it: the planned run is cut by its own length. Pooled gaps are
+    From that run's n_eff is taken what shrank it: the planned run is cut by its own length. To be shown too
+    many, events are worth what they are for a lower bound. Pooled gaps are
     estimated from seconds: never from more than the planned rate leaves, nor, where no earlier run tells,
     from more than the independent requests. The gaps of one request then count as one event.
     """
@@ -106,10 +109,12 @@ def _worth(objective: Objective, supposed: Supposed, earlier: Earlier | None) ->
     if earlier and earlier.result.n_eff and earlier.result.degrees:
         events = earlier.result.n_eff / small_sample_factor(earlier.result.degrees) / earlier.requests
         units = (earlier.result.degrees + 1) * per_degree / earlier.requests if gaps else events
+        if supposed.part > 1:
+            events = (earlier.result.n_eff_low or earlier.result.n_eff) / earlier.requests
     return Worth(events, min(units, most), most, per_degree, least)
 
 
-def _runs(independent: int, worth: Worth, requests: float) -> int | None:
+def _runs(independent: int, worth: Worth, requests: float, level: float) -> int | None:
     """Return how many replications show so many independent events, if they differ by chance only.
 
     As `pooling.worth` has it: what all of them are worth is cut for how few runs tell it, and is never more
@@ -120,7 +125,7 @@ def _runs(independent: int, worth: Worth, requests: float) -> int | None:
         return None
     within, each = worth.within(requests), requests * worth.events
     return _least(
-        lambda runs: runs * min(within, each * small_sample_factor(runs - 1, POOL_LEVELS[1])) >= independent,
+        lambda runs: runs * min(within, each * small_sample_factor(runs - 1, level)) >= independent,
         MIN_RUNS,
     )
 

@@ -65,6 +65,19 @@ def test_a_run_that_sees_what_it_expects_is_no_plan() -> None:
     assert halved > 5 * 299
 
 
+def test_too_many_are_shown_by_what_a_lower_bound_needs() -> None:
+    """It pays for no estimate, and knows of an earlier run how its bad ones came together."""
+    worse = replace(SUPPOSED, part=2.0)
+    found = need(P95, worse, None)
+    assert found.independent is not None
+    assert found.requests == pytest.approx(found.independent * SUPPOSED.tau, abs=SUPPOSED.tau)
+    n, degrees = 10_000, freedom(1000)
+    result = counted(
+        n=n, bad=1000, n_eff=1000 * small_sample_factor(degrees), n_eff_low=2000.0, degrees=degrees
+    )
+    assert need(P95, worse, Earlier(result, n)).requests == pytest.approx(found.independent * 5, abs=5)
+
+
 def test_dependence_costs_requests_and_rate_saves_minutes() -> None:
     one = need(P95, SUPPOSED, None)
     slow = need(P95, replace(SUPPOSED, rate_per_s=10), None)
