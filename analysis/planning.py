@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .means import terms_of
 from .objective import ObjectiveResult
 from .planned_worth import Worth
 from .pooling import MIN_RUNS
@@ -17,9 +18,9 @@ from .statistics import (
     CLUSTERS_PER_DEGREE,
     CONFIDENCE,
     LEAST,
-    MEAN_LEVELS,
     MIN_CLUSTERS,
     RUNS_LEVELS,
+    SECONDS,
     freedom,
     mean_error,
     small_sample_factor,
@@ -127,10 +128,12 @@ def _for_mean(text: str, supposed: Supposed, earlier: Earlier | None) -> Need:
     """Plan a mean: suppose that it is the earlier run's, and that values scatter and depend as there.
 
     The bound that decides is the one towards the limit. Of one run it has the degrees of freedom that its
-    length gives (`statistics.Mean`), of replications one less than there are (`statistics.runs_bounds`).
+    length gives (`statistics.Mean`; where seconds are counted, a run has no more of them than it lasts), of
+    replications one less than there are (`statistics.runs_bounds`).
     """
     found = earlier.result if earlier else None
-    error = mean_error(found.bound_low, found.bound_high, found.n_eff) if found else None
+    terms = terms_of(found.metric if found else "")
+    error = mean_error(found.bound_low, found.bound_high, found.n_eff, terms) if found else None
     if not earlier or not found or not error or found.n_eff is None or found.observed_ok_only is None:
         return Need(
             text, None, reason="how values scatter is told by an earlier run that has an interval (--like)"
@@ -140,10 +143,14 @@ def _for_mean(text: str, supposed: Supposed, earlier: Earlier | None) -> Need:
         return Need(text, None, reason="the mean was the limit itself: no number decides")
     side = 1 if distance > 0 else 0  # of the levels, lower and upper
     one = abs(distance) / (error * math.sqrt(found.n_eff))  # in standard deviations of an independent value
-    each = found.n_eff / earlier.requests
+    most = 1 / supposed.rate_per_s if terms is SECONDS else 1.0
+    each = min(found.n_eff / earlier.requests, most)
     in_run = each * supposed.rate_per_s * supposed.run_s
-    worth = Worth(each, each, 1.0, BATCH_TAU, LEAST)
-    independent = _least(lambda n: _shown(one * math.sqrt(n), freedom(n), MEAN_LEVELS[side]) >= POWER, LEAST)
+    worth = Worth(each, each, most, terms.per_degree, terms.least)
+    independent = _least(
+        lambda n: _shown(one * math.sqrt(n), freedom(n, terms.per_degree), terms.levels[side]) >= POWER,
+        terms.least,
+    )
     if independent is None:
         return Need(text, None, reason="a mean so near its limit is never told from it")
     requests = _least(lambda n: worth.judged(n) and worth.seen(n) >= independent, most=None)

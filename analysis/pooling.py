@@ -7,10 +7,13 @@ from statistics import mean, median, variance
 
 import numpy as np
 
+from .means import terms_of
 from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult, lasting, lasts_h, percent, untimed
 from .statistics import (
     CONFIDENCE,
     MEAN_LEVELS,
+    Mean,
+    Terms,
     cluster_effect,
     freedom,
     mean_error,
@@ -197,7 +200,10 @@ def _values(
     if len(values) < len(seen):
         return replace(merged, status=INCONCLUSIVE, reason="not every run has a value"), spread
     errors = [
-        _rate_error(one) if is_rate else mean_error(one.bound_low, one.bound_high, one.n_eff) for one in seen
+        _rate_error(one)
+        if is_rate
+        else mean_error(one.bound_low, one.bound_high, one.n_eff, terms_of(one.metric))
+        for one in seen
     ]
     known = [error for error in errors if error is not None]
     if len(known) == len(seen):
@@ -209,7 +215,7 @@ def _values(
     if len(seen) >= MIN_RUNS:
         low, high = runs_bounds(values)
     else:
-        low, high = _few_bounds(values, known, merged.n_eff or 0.0)
+        low, high = _few_bounds(values, known, merged.n_eff or 0.0, terms_of(merged.metric))
     limit, middle = merged.limit, mean(values)
     perhaps = mean(_undecided_per_s(one) for one in seen) if is_rate else 0.0
     factor = None
@@ -228,10 +234,11 @@ def _values(
     return found, replace(spread, more_runs=more_runs)
 
 
-def _few_bounds(values: Sequence[float], errors: Sequence[float], independent: float) -> tuple[float, float]:
+def _few_bounds(
+    values: Sequence[float], errors: Sequence[float], independent: float, terms: Terms
+) -> tuple[float, float]:
     """Return bounds on the mean of runs that differ by their own errors only."""
-    error = math.sqrt(sum(one**2 for one in errors)) / len(errors)
-    return t_bounds(mean(values), error, freedom(independent), MEAN_LEVELS)
+    return Mean(mean(values), math.hypot(*errors) / len(errors), independent, terms).bounds()
 
 
 def _undecided_per_s(rate: ObjectiveResult) -> float:
