@@ -90,21 +90,25 @@ def _incomplete(found: ObjectiveResult, short: Sequence[ObjectiveResult], runs: 
 
 
 def _stretches(results: Sequence[ObjectiveResult]) -> ObjectiveResult:
-    """Count the runs' own verdicts; a FAIL needs as many as do not come by chance.
+    """Count the runs' own verdicts; a FAIL needs as many as do not come by chance."""
+    runs, failed = len(results), sum(one.status == FAIL for one in results)
+    every = all(one.status == PASS for one in results)
+    status = PASS if every else FAIL if failed >= failing_runs(runs) else INCONCLUSIVE
+    worst = min(results, key=lambda one: (FAIL, INCONCLUSIVE, PASS).index(one.status))
+    words = f"{sum(one.status == PASS for one in results)} of {runs} runs PASS, {failed} FAIL; the worst: "
+    return replace(worst, status=status, reason=words + worst.reason)
+
+
+def failing_runs(runs: int) -> int:
+    """Return how many of so many runs must FAIL in a stretch for the whole to.
 
     A run of which every stretch holds is called FAIL in 5 % of cases, so of R runs at least k are in
     P(Binomial(R, 5 %) >= k); k is the least for which that is 5 % or less.
     """
     from scipy.special import bdtrc  # noqa: PLC0415 - costs 0.1 s that only a judge needs
 
-    runs, failed = len(results), sum(one.status == FAIL for one in results)
     chance = 1 - CONFIDENCE
-    enough = next((k for k in range(1, runs) if bdtrc(k - 1, runs, chance) <= chance), runs)
-    every = all(one.status == PASS for one in results)
-    status = PASS if every else FAIL if failed >= enough else INCONCLUSIVE
-    worst = min(results, key=lambda one: (FAIL, INCONCLUSIVE, PASS).index(one.status))
-    words = f"{sum(one.status == PASS for one in results)} of {runs} runs PASS, {failed} FAIL; the worst: "
-    return replace(worst, status=status, reason=words + worst.reason)
+    return next((k for k in range(1, runs) if bdtrc(k - 1, runs, chance) <= chance), runs)
 
 
 def _counts(

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from analysis.objective import ObjectiveResult
 from analysis.planned_worth import SCATTER
-from analysis.planning import POWER, Earlier, Supposed, need
+from analysis.planning import Earlier, Supposed, need
 from analysis.pooling import pooled
+from analysis.power import POWER
 from analysis.sla import parse_objective
 from analysis.statistics import LEAST, MIN_CLUSTERS, autocorrelation_time, mean_of
 from tests.marks import more
