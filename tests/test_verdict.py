@@ -185,6 +185,16 @@ def test_latency_that_rises_alone_is_no_oversaturation(judged: Judge) -> None:
         ),
         ({"meta": {"workers": {"expected": 3}}}, "workers", "2 of 3 seen, 0 lost"),
         ({"meta": {"accounting": {"unaccounted": 4}}}, "unaccounted", "4"),
+        (
+            {"meta": {"accounting": {"silent_workers": 2}}},
+            "unaccounted",
+            "unknown: nobody knows what 2 workers",
+        ),
+        (
+            {"meta": {"accounting": {"unaccounted": 4, "silent_workers": 1}}},
+            "unaccounted",
+            "at least 4: nobody knows what 1 worker did",
+        ),
         ({"meta": {"accounting": {"missing_reports": 1}}}, "reports missing", "1"),
         ({"meta": {"interrupted": "SIGTERM"}}, "complete", "interrupted: SIGTERM"),
         ({"meta": {"ended_unix_ns": None}}, "complete", "run.json has no end: the run was cut off"),
