@@ -21,7 +21,7 @@ from .partial import Way
 NS = 10**9
 CUT_LINE = "its last line is not whole"
 LONGEST_CUT = len("-Infinit")
-"""Behind its last place that is JSON, a text that was cut off has no more than a part of a word or a number."""
+"""So much may follow, in a text that was cut off, behind its last place that is JSON: a part of a word."""
 
 MOST_NS = 4 * 10**18
 """The year 2096: of two such times even the sum is an int64."""
