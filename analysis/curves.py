@@ -81,8 +81,8 @@ class Buckets:
 
 
 def ttft_buckets(due_unix_ns: FloatArray, values_ns: FloatArray, start_unix_ns: int) -> Buckets:
-    """Return TTFT p95 per bucket, wide enough for 20 requests on average."""
-    if not len(values_ns):
+    """Return TTFT p95 per bucket, wide enough for 20 requests on average; of fewer than 20 there is none."""
+    if len(values_ns) < BUCKET_REQUESTS:
         return Buckets(np.array([]), np.array([]), 1)
     seconds = (due_unix_ns - start_unix_ns) / 1e9
     length = max(1.0, float(seconds.max()))

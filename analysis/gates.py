@@ -107,12 +107,7 @@ def _accounting(run: Run) -> list[Gate]:
     pooled = int(as_log(run.logs.get("itl", ())).totals().sum())
     duplicates, foreign = accounts.get("duplicate_reports", 0), accounts.get("foreign_reports", 0)
     return [
-        _gate(
-            "unaccounted",
-            _number(accounts.get("unaccounted")),
-            "0",
-            ok=not accounts.get("unaccounted"),
-        ),
+        _unaccounted(accounts.get("unaccounted"), accounts.get("silent_workers", 0)),
         _gate(
             "reports missing",
             _number(accounts.get("missing_reports")),
@@ -129,6 +124,16 @@ def _accounting(run: Run) -> list[Gate]:
             severity="note",
         ),
     ]
+
+
+def _unaccounted(known: Any, silent: int) -> Gate:
+    """Say how many requests have no row; of a worker that fell silent only the least is known."""
+    found = _number(known)
+    if silent:
+        whose = "1 worker" if silent == 1 else f"{silent} workers"
+        found = f"at least {found}" if known else "unknown"
+        found += f": nobody knows what {whose} did after the last report"
+    return _gate("unaccounted", found, "0", ok=not known and not silent)
 
 
 def _lateness(run: Run, evidence: Evidence, sla: Sla) -> list[Gate]:

@@ -57,7 +57,7 @@ def _bounds(rates: Sequence[Served]) -> tuple[float, float] | None:
         return max(0.0, low), high
     if not all(one.bounded for one in rates):
         return None
-    values, errors, independent = zip(*runs, strict=True)
-    low, high = few_bounds(values, errors, sum(independent))
+    values, errors, independent, terms = zip(*runs, strict=True)
+    low, high = few_bounds(values, errors, sum(independent), terms[0])
     edge = mean(one.edge_per_s for one in rates)
     return max(0.0, low - edge), high + edge

@@ -9,8 +9,13 @@ from .more import more, times_as_long
 from .objective import FAIL, INCONCLUSIVE, PASS, UNTIMED, ObjectiveResult
 from .samples import Gaps, Sample, refusal
 from .several import reach
-from .sla import POOLED_METRICS, Latency, Limit
-from .statistics import LEAST, Mean, freedom, mean_of
+from .sla import Latency, Limit
+from .statistics import REQUESTS, SECONDS, Mean, Terms, mean_of
+
+
+def terms_of(metric: str) -> Terms:
+    """Return what a metric's mean is taken over: of gaps spread over tokens only seconds know the sums."""
+    return SECONDS if metric == "itl_token" else REQUESTS
 
 
 def judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
@@ -19,19 +24,20 @@ def judge_mean(evidence: Evidence, objective: Latency) -> ObjectiveResult:
     total, count, failed, undecided = _mean_terms(evidence, limit)
     limit_ms = limit.limit_ns / 1e6
     n = int(count.sum())
-    found = mean_of(total, count) if n else None
+    terms = terms_of(limit.metric)
+    found = mean_of(total, count, terms) if n else None
     mean, independent = (found.value / 1e6, found.independent) if found else (None, 0.0)
     low = high = factor = None
     if not found or mean is None:
         status, reason = INCONCLUSIVE, "no data"
     elif not evidence.timed:
         status, reason = INCONCLUSIVE, UNTIMED
-    elif independent < LEAST:
-        status, factor = INCONCLUSIVE, LEAST / independent
-        reason = refusal(independent, "requests", LEAST, len(total))
+    elif independent < terms.least:
+        status, factor = INCONCLUSIVE, terms.least / independent
+        reason = refusal(independent, terms.unit, terms.least, len(total))
     else:
         low, high = (bound / 1e6 for bound in found.bounds())
-        low = mean - (mean - low) * reach(freedom(independent), evidence.tests)
+        low = mean - (mean - low) * reach(found.degrees, evidence.tests)
         factor = _growth(found, limit.limit_ns, evidence.tests)
         status = PASS if high < limit_ms else FAIL if low >= limit_ms else INCONCLUSIVE
         reason = f"mean between {low:.4g} and {high:.4g} ms"
@@ -70,11 +76,12 @@ def _growth(found: Mean, limit_ns: float, tests: int) -> float | None:
     distance = abs(limit_ns - found.value)
 
     def enough(times: float) -> bool:
-        low, high = found.longer(times).bounds()
+        longer = found.longer(times)
+        low, high = longer.bounds()
         near = (
             high - found.value
             if found.value < limit_ns
-            else (found.value - low) * reach(freedom(found.independent * times), tests)
+            else (found.value - low) * reach(longer.degrees, tests)
         )
         return near <= distance
 
@@ -93,7 +100,7 @@ def _mean_terms(evidence: Evidence, limit: Limit) -> tuple[np.ndarray, np.ndarra
             int(evidence.failed.sum()),
             cancelled,
         )
-    if limit.metric in POOLED_METRICS:
+    if limit.metric == "itl_token":
         gaps: Gaps = evidence.gaps(limit.metric)
         counts = gaps.in_seconds(gaps.log.totals())
         filled = counts > 0

@@ -8,28 +8,23 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .means import terms_of
 from .objective import ObjectiveResult
+from .planned_stretches import Shows, Stretched, in_stretches
 from .planned_worth import Worth
 from .pooling import MIN_RUNS
+from .power import POWER, independent_needed, least, power_estimated, shown
 from .sla import POOLED_METRICS, Latency, Objective
 from .statistics import (
-    BATCH_TAU,
-    CLUSTERS_PER_DEGREE,
     CONFIDENCE,
-    LEAST,
-    MEAN_LEVELS,
-    MIN_CLUSTERS,
     POOL_LEVELS,
+    REQUESTS,
     RUNS_LEVELS,
+    SECONDS,
     freedom,
     mean_error,
     small_sample_factor,
 )
-
-POWER = 0.8
-
-MOST = 10**9
-"""Nobody waits for more independent events than that."""
 
 MOST_BLOCKS = 10_000
 
@@ -60,6 +55,7 @@ class Earlier:
 class Need:
     """What decides an objective: independent events; requests and minutes of one run; or runs of `run_s`.
 
+    Of one that must hold in every stretch of time, the independent events of each; of runs of `run_s` only.
     None where no number decides, or none can be told: `reason` says why.
     """
 
@@ -75,14 +71,23 @@ def need(objective: Objective, supposed: Supposed, earlier: Earlier | None) -> N
     """Plan one objective."""
     allowed = getattr(objective, "allowed_share", None)
     if allowed is None or (isinstance(objective, Latency) and objective.percentile is None):
-        return _for_mean(objective.text, supposed, earlier)
-    independent = independent_needed(supposed.part * float(allowed), float(allowed))
+        return _for_mean(objective, supposed, earlier)
+    worth = _worth(objective, supposed, earlier)
+    bad = supposed.part * float(allowed)
+    if objective.scope.every_ns is not None:
+
+        def shows(requests: float, tests: int) -> float:
+            degrees = freedom(worth.seen(requests), worth.per_degree)
+            return power_estimated(worth.alone(requests), degrees, bad, float(allowed), tests)
+
+        found = _stretched(objective, supposed, worth, shows, passing=bad < allowed)
+        return _in_stretches(objective.text, supposed, found, worth.alone)
+    independent = independent_needed(bad, float(allowed))
     if independent is None:
         return Need(objective.text, None, reason="a true share so near the allowed one is never told from it")
-    worth = _worth(objective, supposed, earlier)
     fails = supposed.part > 1
     known = worth.within if fails else worth.alone  # a lower bound pays for no estimate
-    requests = _least(lambda n: worth.judged(n) and known(n) >= independent, most=None)
+    requests = least(lambda n: worth.judged(n) and known(n) >= independent, most=None)
     runs = _runs(independent, worth, supposed.rate_per_s * supposed.run_s, POOL_LEVELS[not fails])
     return Need(
         text=objective.text,
@@ -103,15 +108,40 @@ def _worth(objective: Objective, supposed: Supposed, earlier: Earlier | None) ->
     from more than the independent requests. The gaps of one request then count as one event.
     """
     gaps = isinstance(objective, Latency) and objective.limit.metric in POOLED_METRICS
-    per_degree, least = (CLUSTERS_PER_DEGREE, MIN_CLUSTERS) if gaps else (BATCH_TAU, LEAST)
+    terms = SECONDS if gaps else REQUESTS
     most = 1 / supposed.rate_per_s if gaps else 1.0
     events = units = 1 / supposed.tau
     if earlier and earlier.result.n_eff and earlier.result.degrees:
         events = earlier.result.n_eff / small_sample_factor(earlier.result.degrees) / earlier.requests
-        units = (earlier.result.degrees + 1) * per_degree / earlier.requests if gaps else events
+        units = (earlier.result.degrees + 1) * terms.per_degree / earlier.requests if gaps else events
         if supposed.part > 1:
             events = (earlier.result.n_eff_low or earlier.result.n_eff) / earlier.requests
-    return Worth(events, min(units, most), most, per_degree, least)
+    return Worth(events, min(units, most), most, terms.per_degree, terms.least)
+
+
+def _stretched(
+    objective: Objective, supposed: Supposed, worth: Worth, shows: Shows, *, passing: bool
+) -> Stretched:
+    """Plan what must hold in every stretch; each of them needs an interval of its own."""
+
+    def judged(requests: float, tests: int) -> float:
+        return shows(requests, tests) if worth.surely_judged(requests) else 0.0
+
+    return in_stretches(objective.scope, supposed.rate_per_s, supposed.run_s, judged, passing=passing)
+
+
+def _in_stretches(
+    text: str, supposed: Supposed, found: Stretched, independent: Callable[[float], float]
+) -> Need:
+    requests = math.ceil(supposed.rate_per_s * supposed.run_s) if found.decides else None
+    return Need(
+        text=text,
+        independent=None if found.each is None else math.ceil(independent(found.each)),
+        requests=requests,
+        minutes=_minutes(requests, supposed),
+        runs=found.runs,
+        reason=found.reason,
+    )
 
 
 def _runs(independent: int, worth: Worth, requests: float, level: float) -> int | None:
@@ -124,20 +154,22 @@ def _runs(independent: int, worth: Worth, requests: float, level: float) -> int 
     if not worth.surely_judged(requests):
         return None
     within, each = worth.within(requests), requests * worth.events
-    return _least(
+    return least(
         lambda runs: runs * min(within, each * small_sample_factor(runs - 1, level)) >= independent,
         MIN_RUNS,
     )
 
 
-def _for_mean(text: str, supposed: Supposed, earlier: Earlier | None) -> Need:
+def _for_mean(objective: Objective, supposed: Supposed, earlier: Earlier | None) -> Need:
     """Plan a mean: suppose that it is the earlier run's, and that values scatter and depend as there.
 
     The bound that decides is the one towards the limit. Of one run it has the degrees of freedom that its
-    length gives (`statistics.Mean`), of replications one less than there are (`statistics.runs_bounds`).
+    length gives (`statistics.Mean`; where seconds are counted, a run has no more of them than it lasts), of
+    replications one less than there are (`statistics.runs_bounds`).
     """
-    found = earlier.result if earlier else None
-    error = mean_error(found.bound_low, found.bound_high, found.n_eff) if found else None
+    text, found = objective.text, earlier.result if earlier else None
+    terms = terms_of(found.metric if found else "")
+    error = mean_error(found.bound_low, found.bound_high, found.n_eff, terms) if found else None
     if not earlier or not found or not error or found.n_eff is None or found.observed_ok_only is None:
         return Need(
             text, None, reason="how values scatter is told by an earlier run that has an interval (--like)"
@@ -147,26 +179,36 @@ def _for_mean(text: str, supposed: Supposed, earlier: Earlier | None) -> Need:
         return Need(text, None, reason="the mean was the limit itself: no number decides")
     side = 1 if distance > 0 else 0  # of the levels, lower and upper
     one = abs(distance) / (error * math.sqrt(found.n_eff))  # in standard deviations of an independent value
-    each = found.n_eff / earlier.requests
+    most = 1 / supposed.rate_per_s if terms is SECONDS else 1.0
+    each = min(found.n_eff / earlier.requests, most)
     in_run = each * supposed.rate_per_s * supposed.run_s
-    worth = Worth(each, each, 1.0, BATCH_TAU, LEAST)
-    independent = _least(lambda n: _shown(one * math.sqrt(n), freedom(n), MEAN_LEVELS[side]) >= POWER, LEAST)
+    worth = Worth(each, each, most, terms.per_degree, terms.least)
+
+    def shows(n: float, tests: int = 1) -> float:
+        level = 1 - (1 - terms.levels[side]) / tests
+        return shown(one * math.sqrt(n), freedom(n, terms.per_degree), level)
+
+    if objective.scope.every_ns is not None:
+        passing = (side == 1) != found.at_least
+        in_each = _stretched(
+            objective, supposed, worth, lambda n, tests: shows(worth.seen(n), tests), passing=passing
+        )
+        return _in_stretches(text, supposed, in_each, worth.seen)
+    independent = least(lambda n: shows(n) >= POWER, terms.least)
     if independent is None:
         return Need(text, None, reason="a mean so near its limit is never told from it")
-    requests = _least(lambda n: worth.judged(n) and worth.seen(n) >= independent, most=None)
+    requests = least(lambda n: worth.judged(n) and worth.seen(n) >= independent, most=None)
     return Need(
         text=text,
         independent=independent,
         requests=requests,
         minutes=_minutes(requests, supposed),
-        runs=_least(
-            lambda n: _shown(one * math.sqrt(n * in_run), n - 1, RUNS_LEVELS[side]) >= POWER, MIN_RUNS
-        ),
+        runs=least(lambda n: shown(one * math.sqrt(n * in_run), n - 1, RUNS_LEVELS[side]) >= POWER, MIN_RUNS),
     )
 
 
 def _too_short(worth: Worth, supposed: Supposed) -> str:
-    enough_s = _least(lambda seconds: worth.surely_judged(seconds * supposed.rate_per_s))
+    enough_s = least(lambda seconds: worth.surely_judged(seconds * supposed.rate_per_s))
     short = f"of runs of {supposed.run_s:g} s some would have no interval of their own"
     return f"{short}: make them {enough_s:,} s at least (--duration)"
 
@@ -175,77 +217,17 @@ def _minutes(requests: int | None, supposed: Supposed) -> float | None:
     return None if requests is None else requests / supposed.rate_per_s / 60
 
 
-def _shown(distance: float, degrees: float, level: float) -> float:
-    """Return how probable it is that Student's t bound shows a true distance of so many standard errors.
-
-    By the noncentral t distribution: the usual sum of two normal quantiles forgets that a short run must
-    estimate its own scatter.
-    """
-    from scipy.special import nctdtr, stdtrit  # noqa: PLC0415 - costs 0.1 s that only a judge needs
-
-    return float(1 - nctdtr(degrees, distance, stdtrit(degrees, level)))
-
-
-def independent_needed(share: float, allowed: float) -> int | None:
-    """Return the independent events that decide with a probability of 80 %, at least; None if none do.
-
-    Exact binomial: at n events a PASS needs so few bad ones that no more would be seen in 5 % of all runs,
-    were the allowed share the true one; a FAIL so many that no fewer would. Powers of neighbouring n go up
-    and down a little, as counts are whole: all numbers from the one returned to a fiftieth above it decide.
-    """
-    if share == allowed:
-        return None
-
-    def decides(n: int) -> bool:
-        return power(n, share, allowed) >= POWER
-
-    high = _least(decides)
-    if high is None:
-        return None
-    while not all(decides(n) for n in range(high, high + max(2, high // 50), max(1, high // 1000))):
-        high += max(1, high // 200)
-    return high
-
-
-def power(n: int, share: float, allowed: float) -> float:
-    """Return how probable it is that n independent events decide, if `share` of all are bad."""
-    from scipy.special import bdtr, bdtrc, bdtrik  # noqa: PLC0415 - as above
-
-    if share < allowed:
-        passes = math.floor(float(bdtrik(1 - CONFIDENCE, n, allowed))) + 1
-        while passes >= 0 and bdtr(passes, n, allowed) > 1 - CONFIDENCE:
-            passes -= 1
-        return float(bdtr(passes, n, share)) if passes >= 0 else 0.0
-    fails = max(0, math.floor(float(bdtrik(CONFIDENCE, n, allowed))) - 1)
-    while bdtrc(fails, n, allowed) > 1 - CONFIDENCE:  # more than `fails` bad ones
-        fails += 1
-    return float(bdtrc(fails, n, share)) if fails < n else 0.0
-
-
 def blocks_needed(margin: float, cv: float) -> int | None:
     """Return the paired blocks that show a true difference of `margin` (0.05) with a probability of 80 %.
 
     `cv` is the coefficient of variation of a metric from run to run, for each server; pairs whose blocks have
     less in common than that need no more. Two-sided t-test at 5 % on the log-ratios (`blocks.paired_ratio`),
-    where the usual 2 (z_a/2 + z_b)^2 (CV / margin)^2 forgets what few blocks cost (`_shown`).
+    where the usual 2 (z_a/2 + z_b)^2 (CV / margin)^2 forgets what few blocks cost (`power.shown`).
     None beyond 10,000 blocks.
     """
 
     def shows(blocks: int) -> bool:
         distance = math.sqrt(blocks) * math.log1p(margin) / (cv * math.sqrt(2))
-        return _shown(distance, blocks - 1, (1 + CONFIDENCE) / 2) >= POWER
+        return shown(distance, blocks - 1, (1 + CONFIDENCE) / 2) >= POWER
 
-    return _least(shows, 2, MOST_BLOCKS)
-
-
-def _least(enough: Callable[[int], bool], least: int = 1, most: int | None = MOST) -> int | None:
-    """Return the least number that is enough, where all larger ones are, too; None beyond `most`."""
-    low, high = least - 1, least
-    while not enough(high):
-        low, high = high, 2 * high
-        if most and high > most:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return least(shows, 2, MOST_BLOCKS)

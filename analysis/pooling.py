@@ -7,11 +7,14 @@ from statistics import mean, median, variance
 
 import numpy as np
 
+from .means import terms_of
 from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult, lasting, lasts_h, percent, untimed
 from .statistics import (
     CONFIDENCE,
     MEAN_LEVELS,
     POOL_LEVELS,
+    Mean,
+    Terms,
     cluster_effect,
     freedom,
     mean_error,
@@ -89,21 +92,25 @@ def _incomplete(found: ObjectiveResult, short: Sequence[ObjectiveResult], runs: 
 
 
 def _stretches(results: Sequence[ObjectiveResult]) -> ObjectiveResult:
-    """Count the runs' own verdicts; a FAIL needs as many as do not come by chance.
+    """Count the runs' own verdicts; a FAIL needs as many as do not come by chance."""
+    runs, failed = len(results), sum(one.status == FAIL for one in results)
+    every = all(one.status == PASS for one in results)
+    status = PASS if every else FAIL if failed >= failing_runs(runs) else INCONCLUSIVE
+    worst = min(results, key=lambda one: (FAIL, INCONCLUSIVE, PASS).index(one.status))
+    words = f"{sum(one.status == PASS for one in results)} of {runs} runs PASS, {failed} FAIL; the worst: "
+    return replace(worst, status=status, reason=words + worst.reason)
+
+
+def failing_runs(runs: int) -> int:
+    """Return how many of so many runs must FAIL in a stretch for the whole to.
 
     A run of which every stretch holds is called FAIL in 5 % of cases, so of R runs at least k are in
     P(Binomial(R, 5 %) >= k); k is the least for which that is 5 % or less.
     """
     from scipy.special import bdtrc  # noqa: PLC0415 - costs 0.1 s that only a judge needs
 
-    runs, failed = len(results), sum(one.status == FAIL for one in results)
     chance = 1 - CONFIDENCE
-    enough = next((k for k in range(1, runs) if bdtrc(k - 1, runs, chance) <= chance), runs)
-    every = all(one.status == PASS for one in results)
-    status = PASS if every else FAIL if failed >= enough else INCONCLUSIVE
-    worst = min(results, key=lambda one: (FAIL, INCONCLUSIVE, PASS).index(one.status))
-    words = f"{sum(one.status == PASS for one in results)} of {runs} runs PASS, {failed} FAIL; the worst: "
-    return replace(worst, status=status, reason=words + worst.reason)
+    return next((k for k in range(1, runs) if bdtrc(k - 1, runs, chance) <= chance), runs)
 
 
 def _counts(
@@ -224,7 +231,10 @@ def _values(
     if len(values) < len(seen):
         return replace(merged, status=INCONCLUSIVE, reason="not every run has a value"), spread
     errors = [
-        _rate_error(one) if is_rate else mean_error(one.bound_low, one.bound_high, one.n_eff) for one in seen
+        _rate_error(one)
+        if is_rate
+        else mean_error(one.bound_low, one.bound_high, one.n_eff, terms_of(one.metric))
+        for one in seen
     ]
     known = [error for error in errors if error is not None]
     if len(known) == len(seen):
@@ -236,7 +246,7 @@ def _values(
     if len(seen) >= MIN_RUNS:
         low, high = runs_bounds(values)
     else:
-        low, high = few_bounds(values, known, merged.n_eff or 0.0)
+        low, high = few_bounds(values, known, merged.n_eff or 0.0, terms_of(merged.metric))
     limit, middle = merged.limit, mean(values)
     perhaps = mean(_undecided_per_s(one) for one in seen) if is_rate else 0.0
     factor = None
@@ -255,10 +265,11 @@ def _values(
     return found, replace(spread, more_runs=more_runs)
 
 
-def few_bounds(values: Sequence[float], errors: Sequence[float], independent: float) -> tuple[float, float]:
+def few_bounds(
+    values: Sequence[float], errors: Sequence[float], independent: float, terms: Terms
+) -> tuple[float, float]:
     """Return bounds on the mean of runs that differ by their own errors only."""
-    error = math.sqrt(sum(one**2 for one in errors)) / len(errors)
-    return t_bounds(mean(values), error, freedom(independent), MEAN_LEVELS)
+    return Mean(mean(values), math.hypot(*errors) / len(errors), independent, terms).bounds()
 
 
 def _undecided_per_s(rate: ObjectiveResult) -> float:

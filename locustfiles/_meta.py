@@ -122,8 +122,12 @@ def clock(merge: Merge) -> str | None:
     return next(iter(merge.clocks)) if len(merge.clocks) == 1 else "mixed" if merge.clocks else None
 
 
-def account(merge: Merge, expected: int, lost: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what came in, what is missing, and how good the instrument was."""
+def account(merge: Merge, expected: int, lost: list[dict[str, Any]], silent: int) -> dict[str, Any]:
+    """Return what came in, what is missing, and how good the instrument was.
+
+    Of so many `silent` workers it is unknown what they did after their last report: where there are any,
+    `unaccounted` is the least that is missing.
+    """
     workers = merge.workers.values()
     lag, dispatch = merge.metric("lag"), merge.metric("dispatch_lag")
     return {
@@ -133,6 +137,7 @@ def account(merge: Merge, expected: int, lost: list[dict[str, Any]]) -> dict[str
             "started": sum(worker.started for worker in workers),
             "records": sum(worker.received for worker in workers),
             "unaccounted": sum(worker.unaccounted for worker in workers),
+            "silent_workers": silent,
             "duplicate_reports": merge.duplicates,
             "missing_reports": sum(worker.missing_reports for worker in workers),
             "foreign_reports": merge.foreign,
@@ -155,6 +160,11 @@ def account(merge: Merge, expected: int, lost: list[dict[str, Any]]) -> dict[str
     }
 
 
+def silent(expected: list[str], heard_of: dict[str, str], merge: Merge) -> list[str]:
+    """Return the workers (Locust's client ids) that never said their last word."""
+    return [client for client in expected if not merge.workers[heard_of.get(client, "")].final]
+
+
 def lost(
     expected: list[str], heard_of: dict[str, str], missing: dict[str, str], left: dict[str, str], merge: Merge
 ) -> list[dict[str, Any]]:
@@ -163,19 +173,19 @@ def lost(
     `heard_of` maps Locust's client ids to our names of workers, `missing` and `left` to since when.
     """
     names = {client: heard_of.get(client, "") for client in expected}
-    silent = [(client, name) for client, name in names.items() if not merge.workers[name].final]
+    without_last = silent(expected, heard_of, merge)
     found = [
         {"worker": name, "in_flight": 0, "detail": f"left at {left[client]}, all records received"}
         for client, name in names.items()
-        if client in left and (client, name) not in silent
+        if client in left and client not in without_last
     ]
     found += [
         {"worker": name, "in_flight": 0, "detail": f"silent at {missing[client]}, then back"}
         for client, name in names.items()
-        if client in missing and client not in left and (client, name) not in silent
+        if client in missing and client not in left and client not in without_last
     ]
-    for client, name in silent:
-        account = merge.workers[name]
+    for client in without_last:
+        name, account = names[client], merge.workers[names[client]]
         since = f"silent since {missing[client]}" if client in missing else "no last report"
         known = f"{account.started} requests started by then, {account.received} records received"
         found.append(

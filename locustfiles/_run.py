@@ -196,13 +196,14 @@ class Run:
         self, ended_unix_ns: int, server_counts: dict[str, Any] | None, interrupted: str | None
     ) -> bool:
         """Write run.json for good; returns whether a worker or a part of its account was lost."""
+        silent = len(_meta.silent(self.expected, self.heard_of, self.merge))
         lost = _meta.lost(self.expected, self.heard_of, self.missing, self.left, self.merge)
         lost += [
             {"worker": worker, "in_flight": 0, "detail": why} for worker, why in self.turned_away.items()
         ]
         self.directory.write_meta(
             self._meta()
-            | _meta.account(self.merge, max(1, len(self.expected)), lost)
+            | _meta.account(self.merge, max(1, len(self.expected)), lost, silent)
             | {
                 "ended_unix_ns": ended_unix_ns,
                 "worker_clocks": self.crew.offsets() if self.crew else [],

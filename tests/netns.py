@@ -84,7 +84,7 @@ def require() -> None:
 
 @dataclass(frozen=True)
 class Host:
-    """One host: `name` is its hostname and how the others find it, `address` its IPv4 address."""
+    """One host: `name` is its hostname and how the others find it, `address` its only one."""
 
     name: str
     address: str
@@ -94,7 +94,7 @@ class Host:
 
     def command(self, arguments: list[str]) -> list[str]:
         """Return the command line that runs another one here; its process is the program itself."""
-        up_s = str(100_000 * int(self.address.rpartition(".")[2]))
+        up_s = str(100_000 * int(self.address.replace(":", ".").rpartition(".")[2]))
         clock = ["--time", "--monotonic", up_s] if has_time_namespaces() else []
         inside = ["unshare", "--uts", *clock, "sh", "-c", HOSTNAME, self.name]
         return ["ip", "netns", "exec", self.namespace, *inside, *arguments]
@@ -150,13 +150,20 @@ def network(*names: str, subnet: str = "198.18.0") -> Iterator[dict[str, Host]]:
     """Make hosts on one bridge, and take all down with the block, whatever runs there and however it ends.
 
     They know each other by name (/etc/hosts). `subnet` is the first three bytes of their addresses
-    (198.18.0.0/15 is kept for tests by RFC 2544); networks do not see each other, it need not differ.
+    (198.18.0.0/15 is kept for tests by RFC 2544), or the first half of IPv6 ones, which then are their only
+    ones; networks do not see each other, it need not differ.
     """
     _sweep()
     maker = f"{PREFIX}{os.getpid()}-{_count()}"
     switch = f"{maker}-bridge"
     hosts = {
-        name: Host(name, f"{subnet}.{number + 1}", f"{maker}-{name}", switch, f"port{number}")
+        name: Host(
+            name,
+            f"{subnet}{'::' if ':' in subnet else '.'}{number + 1}",
+            f"{maker}-{name}",
+            switch,
+            f"port{number}",
+        )
         for number, name in enumerate(names)
     }
     known = "127.0.0.1 localhost\n" + "".join(f"{host.address} {host.name}\n" for host in hosts.values())
@@ -181,7 +188,9 @@ def _join(host: Host, known: str) -> None:
     end = ("name", host._port, "netns", host._switch)
     ip("link", "add", "eth0", "netns", host.namespace, "type", "veth", "peer", *end)
     ip("-n", host._switch, "link", "set", host._port, "master", "bridge", "up")
-    ip("-n", host.namespace, "address", "add", f"{host.address}/24", "dev", "eth0")
+    six = ":" in host.address
+    inside = (f"{host.address}/64", "nodad") if six else (f"{host.address}/24",)
+    ip("-n", host.namespace, "address", "add", *inside, "dev", "eth0")
     ip("-n", host.namespace, "link", "set", "lo", "up")
     ip("-n", host.namespace, "link", "set", "eth0", "up")
 

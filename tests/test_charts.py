@@ -1,5 +1,8 @@
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from analysis.charts import Judged, draw_itl, draw_ttft, save_png, shortened, style, width_in, wrapped
+from analysis.charts import (
+    Axes,
+    Figure,
+    Judged,
+    draw_itl,
+    draw_timeline,
+    draw_ttft,
+    save_png,
+    shortened,
+    style,
+    width_in,
+    wrapped,
+)
 from analysis.curves import gap_edges, gap_shares, percentile_curve, ttft_buckets
 from analysis.histogram import Histogram
 from analysis.page import chart_figures
@@ -73,8 +88,6 @@ def test_ttft_buckets_hold_twenty_requests_each_and_their_own_p95() -> None:
 
 
 def test_the_ttft_chart_shows_the_curve_the_limit_and_where_failures_begin(one: Judged) -> None:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - the charts' own import is what is tested elsewhere
-
     _, verdict = one
     with style():
         ax = Figure().add_axes((0.1, 0.1, 0.8, 0.8))
@@ -89,8 +102,6 @@ def test_the_ttft_chart_shows_the_curve_the_limit_and_where_failures_begin(one: 
 
 
 def test_the_itl_chart_shows_the_stall_share_of_the_verdict(one: Judged) -> None:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - as above
-
     with style():
         ax = Figure().add_axes((0.1, 0.1, 0.8, 0.8))
         draw_itl(ax, [one], [""])
@@ -106,6 +117,47 @@ def test_every_chart_is_a_png_of_at_least_150_dots_an_inch(one: Judged, tmp_path
         assert image.shape[1] >= 150 * figure.get_size_inches()[0]
         assert image[..., :3].std() > 0.01
     assert {path.stem for path in tmp_path.iterdir()} == {"ttft", "itl", "timeline", "instrument"}
+
+
+def ttft_panel(judged: list[Judged]) -> Axes:
+    with style():
+        panels = [Figure().add_axes((0.1, 0.1, 0.8, 0.8)) for _ in range(4)]
+        draw_timeline(panels, judged)
+    return panels[2]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"rate": 0.4, "seed": 1}, r"\d+ requests: too few for a p95, it takes 20"),
+        ({"rate": 0.0}, "no requests"),
+        (
+            {"rate": 10.0, "meta": {"imported": {"tool": "x", "unknown": ["ttft"]}}},
+            "not in the imported file",
+        ),
+        (
+            {"rate": 10.0, "meta": {"imported": {"tool": "x", "timed": False}}},
+            "the imported file has no times",
+        ),
+    ],
+)
+def test_a_panel_without_a_p95_says_why(knobs: dict[str, Any], words: str, tmp_path: Path) -> None:
+    run = load(write_run(tmp_path, Load(seconds=25, **knobs)))
+    (text,) = ttft_panel([(run, judge(run, default()))]).texts
+    assert re.fullmatch(words, text.get_text().replace("\n", " "))
+
+
+def test_a_panel_with_a_p95_says_nothing_and_shows_it_even_where_it_is_one(
+    one: Judged, tmp_path: Path
+) -> None:
+    run = load(write_run(tmp_path, Load(seconds=25, rate=2)))
+    few = replace(run, requests=run.requests[:20])
+    assert not ttft_panel([one]).texts
+    assert not ttft_panel([one, (few, judge(few, default()))]).texts
+    panel = ttft_panel([(few, judge(few, default()))])
+    assert not panel.texts
+    (curve,) = [line for line in panel.lines if len(line.get_xdata()) == 1]
+    assert curve.get_marker() == "."
 
 
 # Texts that must fit

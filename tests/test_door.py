@@ -61,6 +61,18 @@ def test_who_waits_at_the_door_hears_when_the_port_changes_hands() -> None:
     assert look(at) == "nobody"
 
 
+def test_everywhere_is_everywhere_at_the_door_too() -> None:
+    """As at Locust's master, which hears both: else workers find nobody between two runs, and end."""
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this host has no IPv6")
+    at = Address("::", free_port())
+    with Door(at, 9):
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, at.port), 5).close()
+    with Door(Address("::1", at.port), 9), pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", at.port), 5)
+
+
 def test_a_port_that_is_taken_is_one_line() -> None:
     with master() as at, pytest.raises(TokenswarmError, match=f"cannot listen at {at}") as found, Door(at, 9):
         pass
@@ -89,6 +101,14 @@ def test_address_that_is_none(text: str) -> None:
     assert found.value.exit_code == 2
 
 
+@pytest.mark.parametrize("text", ["::", "::1:5557", "fd00::2:5557"])
+def test_an_ipv6_address_without_brackets_is_told_of_them(text: str) -> None:
+    with pytest.raises(
+        TokenswarmError, match=r"expected HOST:PORT, an IPv6 address in brackets: \[::\]:5557$"
+    ):
+        address(text, "--listen")
+
+
 def test_workers_that_did_not_come(tmp_path: Path) -> None:
     door = Door(Address("127.0.0.1", 5557), 9)
     log = tmp_path / "locust.log"
@@ -96,6 +116,9 @@ def test_workers_that_did_not_come(tmp_path: Path) -> None:
         "Waiting for workers to be ready, 1 of 3 connected\nGave up waiting for workers to connect\n"
     )
     assert door.missed(log) == "found 1 of 3 workers at 127.0.0.1:5557 within 9 s"
+    everywhere = Door(Address("0.0.0.0", 5557), 9)  # noqa: S104 - it stays closed
+    told = "found 1 of 3 workers at 0.0.0.0:5557 within 9 s (0.0.0.0 hears nobody who has IPv6 only: "
+    assert everywhere.missed(log) == told + "--listen [::]:5557)"
     log.write_text("Waiting for workers to be ready, 1 of 3 connected\nsomething else\n")
     assert door.missed(log) == ""
 

@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,6 +150,39 @@ def test_wherever_a_disk_damaged_a_file_what_is_whole_is_imported(file: str, tmp
         if isinstance(run, Imported):
             assert told(run) <= told(whole)
             assert run.missing or told(run) == told(whole)
+
+
+@pytest.mark.parametrize("file", [VLLM, *RECORDS])
+def test_a_json_that_goes_on_behind_its_damage_was_not_cut_off(file: str, tmp_path: Path) -> None:
+    text, path, whole = (GOLDEN / file).read_text(), tmp_path / "damaged.json", golden(file)
+    at = text.index('"', int(len(text) * (0.9 if file == VLLM else 0.8)))
+    path.write_text(text[: at + 1] + "\0" * 5 + text[at + 6 :])
+    run = imported_or_refused(path)
+    assert isinstance(run, Imported)
+    assert told(run) <= told(whole)
+    (line,) = run.missing
+    found = re.fullmatch(
+        r"damaged.json was damaged behind its request (\d+), at (line \d+ column \d+): import the whole file",
+        line,
+    )
+    assert found, line
+    assert 0 < int(found[1]) == len(run.requests) + run.warmup <= len(whole.requests)
+    assert place_in(text, found[2]) in range(at, at + 7)
+
+
+def place_in(text: str, place: str) -> int:
+    """Return where in a text a line and a column are."""
+    _, line, _, column = place.split()
+    return sum(len(one) + 1 for one in text.split("\n")[: int(line) - 1]) + int(column) - 1
+
+
+def test_a_json_that_is_damaged_before_its_first_request_says_so(tmp_path: Path) -> None:
+    text, path = (GOLDEN / PERF).read_text(), tmp_path / "damaged.json"
+    path.write_text(text[:40] + "\0" * 9 + text[49:])
+    with pytest.raises(
+        ImportFileError, match=r"and more text follows: was it damaged\? No request in it is whole"
+    ):
+        importers.translate(read(path))
 
 
 def test_percentiles_that_were_cut_off_are_not_judged(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ LOADS: dict[str, tuple[dict[str, Any], Sla]] = {
     "failed": ({"name": "down", "failures": {"connect": 1.0}}, default()),
     "many": ({"name": "many", "failures": {"http_429": 0.01}, "loop": "closed"}, MANY),
     "many-slow": ({"name": LONG, "ttft_ms": 200.0, "phi": 0.9, "simulated": True}, MANY),
+    "few": ({"name": "few", "rate": 0.4}, default()),
     "marked": ({"name": "marked", "meta": {"markers": MARKERS}}, default()),
 }
 
@@ -95,6 +96,7 @@ PAGES = [
     ["good"],
     ["lost"],
     ["empty"],
+    ["few"],
     ["many"],
     ["good", "simulated"],
     ["saturated", "failed"],

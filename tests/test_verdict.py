@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from analysis.junit import write_junit
 from analysis.more import growth
 from analysis.objective import ObjectiveResult
+from analysis.pooling import pooled
 from analysis.remedies import REMEDIES
 from analysis.rundir import Run, load
 from analysis.samples import Tally, share_tally
 from analysis.sla import Sla, parse_objective
-from analysis.statistics import BATCH_TAU, LEAST, share_bounds
+from analysis.statistics import BATCH_TAU, LEAST, SECONDS, mean_error, share_bounds, t_bounds
 from analysis.verdict import EXIT_CODES, Verdict, judge, write_verdict
 from tests.run_directories import MS, START_S, Load, Requests, change_meta, make_record, write_run
 
@@ -184,6 +185,16 @@ def test_latency_that_rises_alone_is_no_oversaturation(judged: Judge) -> None:
         ),
         ({"meta": {"workers": {"expected": 3}}}, "workers", "2 of 3 seen, 0 lost"),
         ({"meta": {"accounting": {"unaccounted": 4}}}, "unaccounted", "4"),
+        (
+            {"meta": {"accounting": {"silent_workers": 2}}},
+            "unaccounted",
+            "unknown: nobody knows what 2 workers",
+        ),
+        (
+            {"meta": {"accounting": {"unaccounted": 4, "silent_workers": 1}}},
+            "unaccounted",
+            "at least 4: nobody knows what 1 worker did",
+        ),
         ({"meta": {"accounting": {"missing_reports": 1}}}, "reports missing", "1"),
         ({"meta": {"interrupted": "SIGTERM"}}, "complete", "interrupted: SIGTERM"),
         ({"meta": {"ended_unix_ns": None}}, "complete", "run.json has no end: the run was cut off"),
@@ -446,6 +457,30 @@ def test_a_mean_is_judged_by_batches_and_forbidden_by_failures(tmp_path: Path) -
     assert (passes.status, fails.status) == ("INCONCLUSIVE", "FAIL")
     assert passes.observed == math.inf
     assert "there is no mean" in passes.reason
+
+
+def test_a_mean_of_gaps_over_tokens_is_judged_by_seconds(tmp_path: Path) -> None:
+    path = write_run(tmp_path, GOOD)
+    shutil.copy(path / "itl.hlog", path / "itl_token.hlog")  # a token in each chunk
+    passes, fails = judge(load(path), sla_of("itl_token mean < 8.2 ms", "itl_token mean < 7.9 ms")).objectives
+    assert [passes.status, fails.status] == ["PASS", "FAIL"]
+    assert passes.n_eff is not None
+    assert 10 <= passes.n_eff <= 25
+    error = mean_error(passes.bound_low, passes.bound_high, passes.n_eff, SECONDS)
+    bounds = t_bounds(passes.observed or 0.0, error or 0.0, passes.n_eff / 4 - 1, (0.95, 0.96))
+    assert (passes.bound_low, passes.bound_high) == pytest.approx(bounds)
+    together, spread = pooled([passes, passes])
+    assert spread.sd_within == pytest.approx(error)
+    bounds = t_bounds(passes.observed or 0.0, (error or 0.0) / 2**0.5, passes.n_eff / 2 - 1, (0.95, 0.96))
+    assert (together.bound_low, together.bound_high) == pytest.approx(bounds)
+
+
+def test_too_few_seconds_of_gaps_over_tokens_are_told(tmp_path: Path) -> None:
+    path = write_run(tmp_path, changed(seconds=9))
+    shutil.copy(path / "itl.hlog", path / "itl_token.hlog")
+    (found,) = judge(load(path), sla_of("itl_token mean < 20 ms")).objectives
+    assert (found.status, found.bound_high) == ("INCONCLUSIVE", None)
+    assert "independent seconds, and the least is 10" in found.reason
 
 
 def test_a_moving_clock_leaves_values_near_the_limit_undecided(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ CONNECT_S = 5.0
 GREETING = b"\xff"  # of ZeroMQ, which sends it as soon as somebody has connected
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # a host that vanishes says no goodbye
 
+FOUR_ONLY = "0.0.0.0 hears nobody who has IPv6 only: --listen [::]"
+
 Found = Literal["nobody", "door", "master"]
 
 
@@ -40,7 +42,8 @@ def address(text: str, where: str) -> Address:
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host.replace(":", " ")
     if not host or " " in host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise TokenswarmError(f"{where}: found {text!r}, expected HOST:PORT", EXIT_USAGE)
+        six = ", an IPv6 address in brackets: [::]:5557" if text.count(":") > 1 else ""
+        raise TokenswarmError(f"{where}: found {text!r}, expected HOST:PORT{six}", EXIT_USAGE)
     return Address(host, int(port))
 
 
@@ -97,9 +100,13 @@ class Door:
 
     def __enter__(self) -> Self:
         """Open it."""
+        everywhere = self._host == "::" and socket.has_dualstack_ipv6()  # as Locust's master has it
         try:
             self._socket = socket.create_server(
-                (self._host, self.at.port), family=self._family, backlog=BACKLOG
+                (self._host, self.at.port),
+                family=self._family,
+                backlog=BACKLOG,
+                dualstack_ipv6=everywhere,
             )
         except OSError as error:
             raise self._refusal(error) from None
@@ -133,4 +140,6 @@ class Door:
         if "Gave up waiting for workers" not in said:
             return ""
         came = re.findall(r"Waiting for workers to be ready, (\d+ of \d+) connected", said)
-        return f"found {came[-1] if came else 'too few'} workers at {self.at} within {self.wait_s} s"
+        found = f"found {came[-1] if came else 'too few'} workers at {self.at} within {self.wait_s} s"
+        four_only = self._host == str(ipaddress.IPv4Address(0))
+        return found + (f" ({FOUR_ONLY}:{self.at.port})" if four_only else "")

@@ -165,7 +165,7 @@ def _percentiles(path: Path) -> tuple[coarse.Coarse, Path, str] | None:
                 f"{path}: holds requests: `tokenswarm import {path} --out DIR`, then judge DIR"
             )
         if source.cut and source.value:  # its percentiles stand last
-            raise ImportFileError(f"{path}: {source.cut}: was it cut off? Expected the whole file")
+            raise ImportFileError(f"{path}: {source.doubt} Expected the whole file")
         if not vllm.runs(source):
             raise ImportFileError(f"{path}: {importers.looks_like(source)}")
         return vllm.percentiles(source), path.parent, f"{path.stem}_"

@@ -1,6 +1,6 @@
 """What a measurement must be like before an SLA is decided: reads the question, prints the answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis import planning, rundir, verdict
+from analysis.objective import ObjectiveResult
 from analysis.sla import Sla
 from tokenswarm import EXIT_USAGE, TokenswarmError, experiment, judging
 
@@ -75,12 +76,22 @@ def _is_experiment(file: Path) -> bool:
 
 
 def _earlier(path: Path, sla: Sla) -> list[planning.Earlier | None]:
+    """Return what the run says of each objective, of those about stretches over all of them together."""
+    whole = [replace(one, scope=replace(one.scope, every_ns=None)) for one in sla.objectives]
     try:
-        found = verdict.judge(rundir.load(path), sla)
+        found = verdict.judge(rundir.load(path), replace(sla, objectives=tuple(whole)))
     except rundir.RunError as error:
         raise TokenswarmError(f"--like: {error}", EXIT_USAGE) from None
+    window_s = (found.window_end_unix_ns - found.window_start_unix_ns) / 1e9
     requests = sum(scenario.n for scenario in found.scenarios)
-    return [planning.Earlier(result, requests) if requests else None for result in found.objectives]
+    return [_of_part(result, requests, window_s) for result in found.objectives]
+
+
+def _of_part(result: ObjectiveResult, requests: int, window_s: float) -> planning.Earlier | None:
+    """Return a result with the requests of the part of the window that it is about."""
+    if result.start_s is not None and result.end_s is not None:
+        requests = round(requests * (result.end_s - result.start_s) / window_s)
+    return planning.Earlier(result, requests) if requests else None
 
 
 def show(planned: Planned, console: Console) -> None:

@@ -25,7 +25,7 @@ def translate(source: Source, tool: str | None = None) -> list[Imported]:
     """Return the runs in a file. Raises ImportFileError: not that tool's, no tool's, or without requests."""
     found = recognise(source)
     if found is None and source.cut and not source.rows:
-        raise ImportFileError(f"{source.path}: {source.cut}: was it cut off? No request in it is whole")
+        raise ImportFileError(f"{source.path}: {source.doubt} No request in it is whole")
     if found is None:
         raise ImportFileError(f"{source.path}: {looks_like(source)}")
     if tool and tool != found:
@@ -42,11 +42,12 @@ def _with_what_is_missing(runs: list[Imported], source: Source) -> list[Imported
     if not kept and unread:
         raise ImportFileError(f"{source.path}: {unread[0]}; of {len(unread):,} requests none can be read")
     if not kept and source.cut:
-        raise ImportFileError(f"{source.path}: {source.cut}: was it cut off? No request in it is whole")
+        raise ImportFileError(f"{source.path}: {source.doubt} No request in it is whole")
     last = sum(len(run.requests) + run.warmup for run in runs) + len(unread)
     lines = []
     if source.cut:
-        lines.append(f"{source.path.name} was cut off behind its request {last:,}: import the whole file")
+        where = f"its request {last:,}" + (f", at {source.damaged_at}" if source.damaged_at else "")
+        lines.append(f"{source.path.name} {source.broken} behind {where}: import the whole file")
     if unread:
         count = "1 request" if len(unread) == 1 else f"{len(unread):,} requests"
         lines.append(f"{source.path.name}: {count} left out that cannot be read, the first {unread[0]}")

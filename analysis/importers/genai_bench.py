@@ -82,7 +82,7 @@ def _unit(rows: Sequence[Any], where: str) -> str:
         for unit, in_a_second in (("s", 1), ("ms", 1000)):
             if math.isclose(product, in_a_second, rel_tol=0.01):
                 return unit
-    raise ImportFileError(f"{where}: was cut off, and _time_unit, which stands last, is lost: s or ms?")
+    raise ImportFileError(f"{where}: is not whole, and _time_unit, which stands last, is lost: s or ms?")
 
 
 def _request(number: int, row: Any, unit_ns: int) -> tuple[RequestRecord, list[int]]:

@@ -20,6 +20,9 @@ from .partial import Way
 
 NS = 10**9
 CUT_LINE = "its last line is not whole"
+LONGEST_CUT = len("-Infinit")
+"""So much may follow, in a text that was cut off, behind its last place that is JSON: a part of a word."""
+
 MOST_NS = 4 * 10**18
 """The year 2096: of two such times even the sum is an int64."""
 
@@ -33,7 +36,8 @@ class Source:
     """A file's content: `value` is the whole JSON, or None; `objects` one JSON by line; `rows` its CSV.
 
     `cut` says why not all of it could be read, as of what is written while a tool runs; None where all of it
-    was. `ends_in` is the way to where a `value` was cut off. `unread` has a line for each line that is none.
+    was. `damaged_at` is the place from which on more text follows that is no JSON; empty where the text just
+    ends. `ends_in` is the way to where a `value` ends. `unread` has a line for each line that is none.
     """
 
     path: Path
@@ -42,6 +46,7 @@ class Source:
     objects: Mapping[int, Mapping[str, Any]] | None = None
     rows: tuple[tuple[str, ...], ...] = ()
     cut: str | None = None
+    damaged_at: str = ""
     ends_in: Way = ()
     unread: tuple[str, ...] = ()
 
@@ -50,8 +55,18 @@ class Source:
         """Return one JSON object a line; a file with a single object has one line."""
         return self.objects or ({1: self.value} if isinstance(self.value, dict) else {})
 
+    @property
+    def broken(self) -> str:
+        """What became of a file that is not whole: behind its name, or "it"."""
+        return "was damaged" if self.damaged_at else "was cut off"
+
+    @property
+    def doubt(self) -> str:
+        """Why not all of it could be read, for a file of which nothing can be used."""
+        return f"{self.cut}: was it {'damaged' if self.damaged_at else 'cut off'}?"
+
     def without_last(self, depth: int) -> "Source":
-        """Leave out the record in which a JSON was cut off; `depth` steps lead to a record of the tool's."""
+        """Leave out the record in which a JSON ends; `depth` steps lead to a record of the tool's."""
         if not self.cut or self.value is None or len(self.ends_in) < depth:
             return self
         return replace(self, value=partial.without(self.value, self.ends_in[:depth]))
@@ -76,7 +91,7 @@ def read(path: Path) -> Source:
     try:
         return Source(path, sha256, json.loads(text))
     except (ValueError, RecursionError) as error:
-        return _lines(path, sha256, text) or _cut_off(path, sha256, text, error)
+        return _lines(path, sha256, text) or _broken(path, sha256, text, error)
 
 
 def _rows(text: str) -> tuple[tuple[str, ...], ...]:
@@ -109,12 +124,21 @@ def _lines(path: Path, sha256: str, text: str) -> Source | None:
     return Source(path, sha256, objects=made, cut=CUT_LINE if cut else None, unread=tuple(unread))
 
 
-def _cut_off(path: Path, sha256: str, text: str, error: Exception) -> Source:
+def _broken(path: Path, sha256: str, text: str, error: Exception) -> Source:
+    """Read what is before the place where a text is no JSON any more, if there is such a place."""
+    why = f"not JSON ({error})"
+    if not isinstance(error, json.JSONDecodeError):  # nested too deeply
+        raise ImportFileError(f"{path}: {why}")
+    more = len(text[error.pos :].rstrip())
+    damaged = more > LONGEST_CUT and not error.msg.startswith("Unterminated string")
     try:
-        value, ends_in = partial.read(text)
+        value, ends_in = partial.read(text[: error.pos] if damaged else text)
     except ValueError:
-        raise ImportFileError(f"{path}: not JSON ({error}): was it cut off?") from None
-    return Source(path, sha256, value, cut=f"not JSON ({error})", ends_in=ends_in)
+        raise ImportFileError(f"{path}: {why}: was it cut off?") from None
+    if not damaged:
+        return Source(path, sha256, value, cut=why, ends_in=ends_in)
+    place = f"line {error.lineno} column {error.colno}"
+    return Source(path, sha256, value, cut=f"{why}, and more text follows", damaged_at=place, ends_in=ends_in)
 
 
 def seconds(value: Any, where: str) -> float:

@@ -107,7 +107,7 @@ def _run(found: Mapping[str, Any], where: str, *, cut: bool) -> Imported:
 def _up_to_the_cut(found: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """Return a result with the requests whose columns are there up to their start; of errors, the first."""
     if "start_times" not in found:
-        text = "was cut off before `start_times`, expected all columns: no request in it is whole"
+        text = "ends before `start_times`, expected all columns: no request in it is whole"
         raise ImportFileError(f"{where}: {text}")
     queued = maybe_level(found.get("request_rate")) and maybe_level(found.get("max_concurrency"))
     names = (*DETAIL, "latencies", *(("queue_times",) if queued else ()))

@@ -104,6 +104,17 @@ def killed_worker(path: Path) -> Broken:
     return Broken(code, master.said, result(path / "run"))
 
 
+def killed_crew(path: Path) -> Broken:
+    arguments = ["-u", "20", "-r", "20", "-t", "9", "--run-dir", "run"]
+    with simulator(QUICK) as (url, _), distributed(path, "arrivals", url, *arguments) as (master, crew):
+        master.wait_until_it_says(ALL_THERE)
+        time.sleep(2.5)
+        for worker in crew:
+            os.kill(worker.process.pid, signal.SIGKILL)
+        code = master.wait()
+    return Broken(code, master.said, result(path / "run"))
+
+
 def leaving_worker(path: Path) -> Broken:
     arguments = ["-u", "8", "-r", "8", "-t", "5", "--run-dir", "run"]
     with simulator(ONE_SECOND) as (url, _), distributed(path, "arrivals", url, *arguments) as (master, crew):
@@ -192,6 +203,7 @@ SCENARIOS = (
     frozen_generator,
     nothing_frozen,
     killed_worker,
+    killed_crew,
     leaving_worker,
     late_worker,
     interrupted_process,
@@ -273,6 +285,24 @@ def test_killed_worker_makes_the_run_invalid(broken: Callable[[str], Broken]) ->
     found = broken("killed_worker").verdict
     assert found.status == "INVALID"
     assert any("workers" in reason for reason in found.reasons)
+
+
+def test_of_workers_that_are_all_killed_at_once_nobody_knows_what_is_missing(
+    broken: Callable[[str], Broken],
+) -> None:
+    code, said, run, *_ = broken("killed_crew")
+    assert code == 5, said
+    assert len(run.meta["workers"]["lost"]) == 2
+    accounting = run.meta["accounting"]
+    assert accounting["records"] == len(run.records) > 0
+    assert run.meta["server_counts"]["requests"] > accounting["started"]  # 20/s, a report a second
+    assert (accounting["unaccounted"], accounting["silent_workers"]) == (
+        accounting["started"] - len(run.records),
+        2,
+    )
+    (gate,) = [gate for gate in broken("killed_crew").verdict.gates if gate.name == "unaccounted"]
+    assert not gate.ok
+    assert "nobody knows what 2 workers did after the last report" in gate.found
 
 
 def test_worker_that_joins_late_is_waited_for_as_the_others_are(broken: Callable[[str], Broken]) -> None:

@@ -13,7 +13,7 @@ from analysis.objective import ObjectiveResult
 from analysis.pooling import pooled
 from analysis.samples import Tally, gap_tally, pooled_gaps, share_tally
 from analysis.sla import Limit
-from analysis.statistics import LEAST, mean_of, share_bounds
+from analysis.statistics import REQUESTS, SECONDS, Terms, mean_of, share_bounds
 from tests.statistics.results import averaged, counted
 
 FloatArray = NDArray[np.float64]
@@ -75,9 +75,21 @@ def of_tally(tally: Tally, allowed: float) -> ObjectiveResult:
 
 def of_mean(values: FloatArray) -> ObjectiveResult:
     """Judge a run by its mean."""
-    mean = mean_of(values, np.ones(len(values)))
-    bounds = mean.bounds() if mean.independent >= LEAST else (None, None)
-    return averaged(mean.value, n=len(values), n_eff=mean.independent, bounds=bounds)
+    return _of_terms(values, np.ones(len(values)), REQUESTS)
+
+
+def of_gap_mean(gaps: Sequence[NDArray[np.int64]]) -> ObjectiveResult:
+    """Judge a run by the mean (ns) of its gaps, by second, as gaps that are spread over tokens are."""
+    filled = [second for second in gaps if len(second)]
+    sums, counts = ([float(of(second)) for second in filled] for of in (np.sum, len))
+    return _of_terms(np.array(sums), np.array(counts), SECONDS)
+
+
+def _of_terms(total: FloatArray, count: FloatArray, terms: Terms) -> ObjectiveResult:
+    mean = mean_of(total, count, terms)
+    bounds = mean.bounds() if mean.independent >= terms.least else (None, None)
+    metric = "itl_token" if terms is SECONDS else "ttft"
+    return averaged(mean.value, metric=metric, n=int(count.sum()), n_eff=mean.independent, bounds=bounds)
 
 
 def bounds_of(result: ObjectiveResult) -> Bounds:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,9 @@ from click.testing import CliRunner, Result
 from analysis.planning import Supposed, need
 from analysis.sla import parse_objective
 from tests.run_directories import Load, write_run
-from tokenswarm import EXIT_USAGE, TokenswarmError
+from tokenswarm import EXIT_USAGE, TokenswarmError, judging
 from tokenswarm.cli_plan import plan
+from tokenswarm.planned import _earlier
 
 SLA = "name: quick\nobjectives: [ttft p95 < 100 ms, itl p99 < 20 ms, ttft mean < 80 ms]"
 EXPERIMENT = """
@@ -77,3 +79,17 @@ def test_what_is_missing_is_one_line(sla: Path, arguments: tuple[object, ...], w
     with pytest.raises(TokenswarmError, match=words) as refused:
         asked(sla, *arguments)
     assert refused.value.exit_code == EXIT_USAGE
+
+
+def test_of_an_earlier_run_all_stretches_tell_what_requests_are_worth(tmp_path: Path) -> None:
+    """Its worst stretch would say little, and is no part of it that the planned ones are like."""
+    run = write_run(tmp_path / "run", Load(seconds=60, tokens=6, phi=0.5))
+    whole, every = tmp_path / "whole.yaml", tmp_path / "every.yaml"
+    whole.write_text("name: whole\nobjectives: [ttft p95 < 100 ms, ttft p95 < 100 ms from 20 s to 50 s]")
+    every.write_text("name: every\nobjectives: [ttft p95 < 100 ms every 5 s]")
+    (one, part), (each,) = (
+        [found for found in _earlier(run, judging.sla(file)) if found] for file in (whole, every)
+    )
+    assert replace(each.result, text="") == replace(one.result, text="")
+    assert each.requests == one.requests
+    assert part.requests == pytest.approx(one.requests * 30 / 55, abs=1)

@@ -1,7 +1,7 @@
 """Runs as long as planned decide as often as promised: drawn, judged and counted."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from analysis.objective import ObjectiveResult
 from analysis.planned_worth import SCATTER
-from analysis.planning import POWER, Earlier, Supposed, need
+from analysis.planning import Earlier, Supposed, need
 from analysis.pooling import pooled
+from analysis.power import POWER
 from analysis.sla import parse_objective
 from analysis.statistics import LEAST, MIN_CLUSTERS, autocorrelation_time, mean_of
 from tests.marks import more
-from tests.statistics.coverage import FloatArray, of_gaps, of_share
+from tests.statistics.coverage import FloatArray, of_gap_mean, of_gaps, of_share
 from tests.statistics.queues import mm1, mm1_quantile
 from tests.statistics.results import averaged
 
@@ -94,6 +95,23 @@ def test_a_mean_over_replications(limit: float, seconds: int) -> None:
     print(f"\n  limit {limit}: {plan.runs} runs decide in {found:.0%}", end="")
     assert found >= LEAST_DECIDED
     assert plan.runs <= 6 or shown(2 * plan.runs // 3) < POWER
+
+
+@pytest.mark.parametrize("limit_ns", [more(1.05e7), 1.1e7, more(0.9e7)])
+def test_a_mean_over_seconds(limit_ns: float) -> None:
+    rng, each = np.random.default_rng(7), 2 * RATE_PER_S
+
+    def drawn(seconds: int, runs: int) -> list[ObjectiveResult]:
+        gaps_ns = rng.gamma(0.5, 2e7, (runs, seconds, each)).astype(np.int64)
+        return [replace(of_gap_mean(run), limit=limit_ns, allowed=limit_ns) for run in gaps_ns]
+
+    (long,) = drawn(4000, 1)
+    exact = replace(long, observed_ok_only=1e7)
+    plan = need(parse_objective("itl_token mean < 1 ms"), supposed(), Earlier(exact, RATE_PER_S * 4000))
+    assert plan.requests is not None
+    assert plan.requests >= MIN_CLUSTERS * RATE_PER_S
+    what = f"mean of gaps, limit {limit_ns / 1e6:g} ms"
+    promised(what, lambda n: drawn(-(-n // RATE_PER_S), RUNS), plan.requests, part=2 / 3)
 
 
 @pytest.mark.parametrize(

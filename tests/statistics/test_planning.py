@@ -7,16 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.blocks import paired_ratio
-from analysis.planning import (
-    POWER,
-    Earlier,
-    Supposed,
-    blocks_needed,
-    independent_needed,
-    need,
-    power,
-)
+from analysis.planning import Earlier, Supposed, blocks_needed, need
 from analysis.pooling import MIN_RUNS
+from analysis.power import POWER, independent_needed, power
 from analysis.sla import parse_objective
 from analysis.statistics import (
     CLUSTERS_PER_DEGREE,
