@@ -26,7 +26,8 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from .curves import BUCKET_REQUESTS, Curve, gap_edges, gap_shares, percentile_curve, ttft_buckets
+from . import wording
+from .curves import Curve, gap_edges, gap_shares, percentile_curve, ttft_buckets
 from .histogram import Histogram
 from .objective import ObjectiveResult, percent
 from .rundir import Run, window, window_intervals
@@ -309,7 +310,7 @@ def draw_timeline(axes: Sequence[Axes], judged: Sequence[Judged], looks: Sequenc
         sample = request_sample(requests, "ttft")
         due = requests.due_unix_ns.to_numpy()[sample.defined]
         buckets = ttft_buckets(due, sample.worst(), start * 10**9)
-        missing += [] if len(buckets.at_s) else [_no_p95(run, len(due))]
+        missing += [] if len(buckets.at_s) else [wording.no_p95(run, len(due))]
         finite = np.isfinite(buckets.p95_ms)
         point = "." if finite.sum() == 1 else None  # no line goes through it
         axes[2].plot(buckets.at_s[finite], buckets.p95_ms[finite], marker=point, **drawn)
@@ -331,21 +332,9 @@ def timeline_key(judged: Sequence[Judged]) -> str:
     return "   ".join([*told, "shaded: not judged"])
 
 
-def _no_p95(run: Run, requests: int) -> str:
-    """Say why a run has no p95 over time."""
-    if "ttft" in run.unknown:
-        return "not in the imported file"
-    if not run.timed:
-        return "the imported file has no times"
-    if not requests:
-        return "no requests"
-    return f"{requests} request{'s' if requests > 1 else ''}: too few for a p95, it takes {BUCKET_REQUESTS}"
-
-
 def _say(ax: Axes, sentence: str) -> None:
     """Write in a panel why there is nothing in it."""
-    room_in = 0.9 * ax.get_window_extent().width / ax.figure.dpi
-    words = "\n".join(wrapped(sentence, 7.5, room_in, 3))
+    words = "\n".join(wrapped(sentence, 7.5, 0.9 * ax.get_window_extent().width / ax.figure.dpi, 3))
     middle: Any = {"transform": ax.transAxes, "ha": "center", "va": "center", "bbox": PAPER}
     ax.text(0.5, 0.5, words, fontsize=7.5, color=SOFT, **middle)
 

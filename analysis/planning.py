@@ -73,20 +73,19 @@ def need(objective: Objective, supposed: Supposed, earlier: Earlier | None) -> N
     if allowed is None or (isinstance(objective, Latency) and objective.percentile is None):
         return _for_mean(objective, supposed, earlier)
     worth = _worth(objective, supposed, earlier)
-    bad = supposed.part * float(allowed)
+    bad, fails = supposed.part * float(allowed), supposed.part > 1
+    known = worth.within if fails else worth.alone  # a lower bound pays for no estimate
     if objective.scope.every_ns is not None:
 
         def shows(requests: float, tests: int) -> float:
             degrees = freedom(worth.seen(requests), worth.per_degree)
-            return power_estimated(worth.alone(requests), degrees, bad, float(allowed), tests)
+            return power_estimated(known(requests), degrees, bad, float(allowed), tests)
 
-        found = _stretched(objective, supposed, worth, shows, passing=bad < allowed)
-        return _in_stretches(objective.text, supposed, found, worth.alone)
+        found = _stretched(objective, supposed, worth, shows, passing=not fails)
+        return _in_stretches(objective.text, supposed, found, known)
     independent = independent_needed(bad, float(allowed))
     if independent is None:
         return Need(objective.text, None, reason="a true share so near the allowed one is never told from it")
-    fails = supposed.part > 1
-    known = worth.within if fails else worth.alone  # a lower bound pays for no estimate
     requests = least(lambda n: worth.judged(n) and known(n) >= independent, most=None)
     runs = _runs(independent, worth, supposed.rate_per_s * supposed.run_s, POOL_LEVELS[not fails])
     return Need(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from .curves import BUCKET_REQUESTS
 from .objective import ObjectiveResult, percent
 from .rundir import Run
 from .verdict import Verdict
@@ -19,6 +20,17 @@ def load(run: Run, verdict: Verdict) -> str:
     rate = f", {n / seconds:.3g} requests/s" if seconds > 0 else ""
     kind = f"IMPORTED from {verdict.imported['tool']}, {kind}" if verdict.imported else kind
     return f"{kind}{rate}, n = {n:,} in {seconds:,.0f} s"
+
+
+def no_p95(run: Run, requests: int) -> str:
+    """Say why a run of so many requests has no p95 of TTFT over time."""
+    if "ttft" in run.unknown:
+        return "not in the imported file"
+    if not run.timed:
+        return "the imported file has no times"
+    if not requests:
+        return "no requests"
+    return f"{requests} request{'s' if requests > 1 else ''}: too few for a p95, it takes {BUCKET_REQUESTS}"
 
 
 def markers(run: Run) -> list[str]:
