@@ -105,22 +105,54 @@ def _blocks(file: IO[bytes], known: _Known, unread: list[Unread]) -> Iterator[_C
         parsed = _fast(block, known)
         if parsed:
             yield parsed
-            lines += _count(block, "\n")
+            lines += block.lines
             continue
-        for piece in _whole(io.BytesIO(block), _PIECE_BYTES):
-            yield _fast(piece, known) or _slow(piece, known, lines, unread)
-            lines += _count(piece, "\n")
+        for piece in _whole(io.BytesIO(block.data), _PIECE_BYTES):
+            yield _fast(piece, known) or _slow(piece.data, known, lines, unread)
+            lines += piece.lines
 
 
-def _whole(file: IO[bytes], size: int) -> Iterator[bytes]:
+class _Block(NamedTuple):
+    """Whole records, how many of their bytes are of which kind, and where the quotes are."""
+
+    data: bytes
+    digits: int
+    commas: int
+    lines: int
+    quotes: NDArray[np.intp]
+
+
+def _whole(file: IO[bytes], size: int) -> Iterator[_Block]:
     """Yield whole records, at least so many bytes at a time."""
     while data := file.read(size):
-        lines = [data, file.readline()]
-        inside, most = sum(_count(part, '"') for part in lines) % 2, size
-        while inside and most > 0 and (line := file.readline()):  # else a quote is never closed
-            lines.append(line)
-            inside, most = inside ^ line.count(b'"') % 2, most - len(line)
-        yield b"".join(lines)
+        block = _counted(data + file.readline())
+        if len(block.quotes) % 2:
+            block = _counted(block.data + _closing(file, size))
+        yield block
+
+
+def _closing(file: IO[bytes], most: int) -> bytes:
+    """Read the lines up to the next quote's end; no record is so long where a quote is never closed."""
+    lines = []
+    inside = 1
+    while inside and most > 0 and (line := file.readline()):
+        lines.append(line)
+        inside, most = inside ^ line.count(b'"') % 2, most - len(line)
+    return b"".join(lines)
+
+
+def _counted(data: bytes) -> _Block:
+    """Count bytes, in parts that stay in the processor's cache."""
+    array = np.frombuffer(data, dtype=np.uint8)
+    digits = commas = lines = 0
+    quotes = []
+    for at in range(0, len(array), _CACHED_BYTES):
+        part = array[at : at + _CACHED_BYTES]
+        digits += int(np.count_nonzero(part - np.uint8(ord("0")) < 10))
+        commas += int(np.count_nonzero(part == ord(",")))
+        lines += int(np.count_nonzero(part == ord("\n")))
+        quotes.append(np.flatnonzero(part == ord('"')) + at)
+    return _Block(data, digits, commas, lines, np.concatenate(quotes))
 
 
 def _text(data: bytes) -> IO[str]:
@@ -134,17 +166,6 @@ def _slow(block: bytes, known: _Known, lines: int, unread: list[Unread]) -> _Col
         found.pop()
     unread += [one for one in found if isinstance(one, Unread)]
     return _columns([one for one in found if isinstance(one, RequestRecord)], known)
-
-
-def _count(data: bytes, byte: str) -> int:
-    """Return how often a byte is in it: `bytes.count` takes ten times as long where there are many."""
-    return sum(int(np.count_nonzero(part == ord(byte))) for part in _parts(data))
-
-
-def _parts(data: bytes) -> Iterator[NDArray[np.uint8]]:
-    """Yield the bytes in parts that stay in the processor's cache."""
-    array = np.frombuffer(data, dtype=np.uint8)
-    return (array[at : at + _CACHED_BYTES] for at in range(0, len(array), _CACHED_BYTES))
 
 
 def _columns(records: Sequence[RequestRecord], known: _Known) -> _Columns:
@@ -165,16 +186,14 @@ def _numbered(texts: Sequence[str], known: dict[str, int]) -> NDArray[Any]:
     return np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int32)
 
 
-def _fast(block: bytes, known: _Known) -> _Columns | None:
+def _fast(block: _Block, known: _Known) -> _Columns | None:
     """Parse whole records; None where not all is as plain as it should be."""
-    if b"\x00" in block or b"\r" in block or not block.endswith(b"\n"):
+    if b"\r" in block.data or not block.data.endswith(b"\n"):
         return None
-    if not block.isascii():
-        block = block.decode("utf-8", "replace").encode()
     try:
-        frame = _parsed(block, "category")
+        frame = _parsed(block.data, "category")
         if not all(isinstance(text, str) for name in _TEXTS for text in frame[name].cat.categories):
-            frame = _parsed(block, object).astype(dict.fromkeys(_TEXTS, "category"))  # "007" became 7
+            frame = _parsed(block.data, object).astype(dict.fromkeys(_TEXTS, "category"))  # "007" became 7
     except (ValueError, OverflowError):
         return None
     if not isinstance(frame.index, pd.RangeIndex):  # the first row has more cells than there are columns
@@ -200,14 +219,13 @@ def _parsed(block: bytes, texts: Any) -> pd.DataFrame:
         )
 
 
-def _plain(block: bytes, frame: pd.DataFrame) -> bool:
+def _plain(block: _Block, frame: pd.DataFrame) -> bool:
     """Say whether a block holds what was parsed and nothing else: every byte is accounted for by its kind.
 
     No row has too many cells, or it would not have been parsed; so by the commas none has too few.
     """
-    quotes = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord('"'))
     commas = len(frame) * len(COLUMNS)
-    others = commas + len(frame) + len(quotes)
+    others = commas + len(frame) + len(block.quotes)
     for name in _TEXTS:
         own = frame[name].cat
         for text, times in zip(own.categories, np.bincount(own.codes).tolist(), strict=True):
@@ -219,13 +237,13 @@ def _plain(block: bytes, frame: pd.DataFrame) -> bool:
         others += int(np.count_nonzero(numbers < 0))
         if name in MAYBE and (np.abs(numbers) >= _EXACT).any():
             return False
-    digits = sum(int(np.count_nonzero(part - np.uint8(ord("0")) < 10)) for part in _parts(block))
-    return (len(block) - digits, _count(block, ",")) == (others, commas) and _closed(block, quotes)
+    found = block.commas, len(block.data) - block.digits
+    return found == (commas, others) and _closed(block)
 
 
-def _closed(block: bytes, quotes: NDArray[np.intp]) -> bool:
+def _closed(block: _Block) -> bool:
     """Say whether quotes stand around cells and, doubled, within them only."""
-    array = np.frombuffer(block, dtype=np.uint8)
-    opening, closing = quotes[::2], quotes[1::2]
+    array = np.frombuffer(block.data, dtype=np.uint8)
+    opening, closing = block.quotes[::2], block.quotes[1::2]
     beside = np.concatenate((array[opening[opening > 0] - 1], array[closing + 1]))
     return bool(np.isin(beside, np.frombuffer(b',\n"', dtype=np.uint8)).all())
