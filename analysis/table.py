@@ -1,12 +1,12 @@
 """requests.csv as a table: a million rows in a second or two, with the checks of `record`.
 
-The file is read in blocks of whole records. A block in which every cell is plain is parsed at once
-(`plain_cells`); one that holds anything else, row by row, by `record`. A row that is none is left out, and
+The file is read in blocks of whole records. pandas parses a block at once, but lets through what is no row of
+ours (" 7", "1e3", a quote that closes within a cell); so its bytes are counted, too. A block that holds such
+is read again in pieces, and a piece that does, row by row, by `record`. A row that is none is left out, and
 counted: what is whole is evidence, and whoever judges it must know that there was more.
 """
 
 import io
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -15,23 +15,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .plain_cells import Cells, find, integers, words
 from .record import MAYBE, OUTCOMES, TEXT, RecordError, RequestRecord, Unread, check_header, read_rows
 
 COLUMNS = RequestRecord._fields
 _NUMBERS = tuple(name for name in COLUMNS if name not in TEXT)
 _WORDS = tuple(name for name in TEXT if name != "detail")
-_PLACE = {name: place for place, name in enumerate(COLUMNS, 1)}  # behind the run's id
-_BLOCK_BYTES = 1 << 19
+_BLOCK_BYTES, _PIECE_BYTES = 1 << 24, 1 << 19
+_CACHED_BYTES = 1 << 18
 _KEPT_BYTES = 31 << 20
 """glibc keeps freed memory for itself in pieces up to the largest that was ever freed, below 32 MiB. Else the
 arrays of each block would go back to the kernel and come again page by page, over a gigabyte in all."""
 
 _KINDS = {name: np.int32 if name in TEXT else np.float64 if name in MAYBE else np.int64 for name in COLUMNS}
+_TEXTS = ("run", *TEXT)
 _SHORTEST_ROW = len(COLUMNS) + len(_NUMBERS) - len(MAYBE) + 1  # commas, digits, and the line's end
-_QUOTED = re.compile(rb'"((?:[^"]++|"")*+)"')
-_SPECIAL = re.compile(rb'[,"\r\n]')
-_MARK = b"\x01"  # stands for a quoted cell while the others are parsed
+_EXACT = 2**53  # floats below hold any whole number
 
 _Columns = dict[str, NDArray[Any]]
 """A block's columns by name: int64, float64 with NaN, or the numbers of texts."""
@@ -102,17 +100,59 @@ def _due_order(columns: _Columns) -> NDArray[Any]:
 def _blocks(file: IO[bytes], known: _Known, unread: list[Unread]) -> Iterator[_Columns]:
     """Yield the columns of block after block; rows that are none go into `unread`."""
     check_header(_text(file.readline()))
-    lines, rest = 1, b""
-    while chunk := file.read(_BLOCK_BYTES):
-        rest += chunk
-        end = _last_end(rest)
-        if not end and len(rest) > _BLOCK_BYTES:  # no record is so long: a quote that is never closed
-            end = rest.rfind(b"\n") + 1
-        if end:
-            yield _fast(rest[:end], known) or _slow(rest[:end], known, lines, unread)
-            lines, rest = lines + _count(b"\n", rest[:end]), rest[end:]
-    if rest:
-        yield _slow(rest, known, lines, unread)
+    lines = 1
+    for block in _whole(file, _BLOCK_BYTES):
+        parsed = _fast(block, known)
+        if parsed:
+            yield parsed
+            lines += block.lines
+            continue
+        for piece in _whole(io.BytesIO(block.data), _PIECE_BYTES):
+            yield _fast(piece, known) or _slow(piece.data, known, lines, unread)
+            lines += piece.lines
+
+
+class _Block(NamedTuple):
+    """Whole records, how many of their bytes are of which kind, and where the quotes are."""
+
+    data: bytes
+    digits: int
+    commas: int
+    lines: int
+    quotes: NDArray[np.intp]
+
+
+def _whole(file: IO[bytes], size: int) -> Iterator[_Block]:
+    """Yield whole records, at least so many bytes at a time."""
+    while data := file.read(size):
+        block = _counted(data + file.readline())
+        if len(block.quotes) % 2:
+            block = _counted(block.data + _closing(file, size))
+        yield block
+
+
+def _closing(file: IO[bytes], most: int) -> bytes:
+    """Read the lines up to the next quote's end; no record is so long where a quote is never closed."""
+    lines = []
+    inside = 1
+    while inside and most > 0 and (line := file.readline()):
+        lines.append(line)
+        inside, most = inside ^ line.count(b'"') % 2, most - len(line)
+    return b"".join(lines)
+
+
+def _counted(data: bytes) -> _Block:
+    """Count bytes, in parts that stay in the processor's cache."""
+    array = np.frombuffer(data, dtype=np.uint8)
+    digits = commas = lines = 0
+    quotes = []
+    for at in range(0, len(array), _CACHED_BYTES):
+        part = array[at : at + _CACHED_BYTES]
+        digits += int(np.count_nonzero(part - np.uint8(ord("0")) < 10))
+        commas += int(np.count_nonzero(part == ord(",")))
+        lines += int(np.count_nonzero(part == ord("\n")))
+        quotes.append(np.flatnonzero(part == ord('"')) + at)
+    return _Block(data, digits, commas, lines, np.concatenate(quotes))
 
 
 def _text(data: bytes) -> IO[str]:
@@ -126,22 +166,6 @@ def _slow(block: bytes, known: _Known, lines: int, unread: list[Unread]) -> _Col
         found.pop()
     unread += [one for one in found if isinstance(one, Unread)]
     return _columns([one for one in found if isinstance(one, RequestRecord)], known)
-
-
-def _count(byte: bytes, data: bytes) -> int:
-    """Return how often a byte is in it: `bytes.count` takes ten times as long where there are many."""
-    return int(np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == ord(byte)))
-
-
-def _last_end(data: bytes) -> int:
-    """Return where the last record ends that is whole: behind a line's end that is in no quoted cell."""
-    end = data.rfind(b"\n") + 1
-    inside = _count(b'"', data[:end]) % 2
-    while end and inside:
-        earlier = data.rfind(b"\n", 0, end - 1) + 1
-        inside ^= data.count(b'"', earlier, end) % 2
-        end = earlier
-    return end
 
 
 def _columns(records: Sequence[RequestRecord], known: _Known) -> _Columns:
@@ -162,49 +186,64 @@ def _numbered(texts: Sequence[str], known: dict[str, int]) -> NDArray[Any]:
     return np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int32)
 
 
-def _fast(block: bytes, known: _Known) -> _Columns | None:
-    """Parse whole records; None where a cell is not as plain as it should be."""
-    if b"\x00" in block or _MARK in block:
+def _fast(block: _Block, known: _Known) -> _Columns | None:
+    """Parse whole records; None where not all is as plain as it should be."""
+    if b"\r" in block.data or not block.data.endswith(b"\n"):
         return None
-    if not block.isascii():
-        block = block.decode("utf-8", "replace").encode()
-    quoted: dict[bytes, str] = {}
-    if b'"' in block:
-        block = _without_quotes(block, quoted)
-    if b'"' in block or b"\r" in block:
+    try:
+        frame = _parsed(block.data, "category")
+        if not all(isinstance(text, str) for name in _TEXTS for text in frame[name].cat.categories):
+            frame = _parsed(block.data, object).astype(dict.fromkeys(_TEXTS, "category"))  # "007" became 7
+    except (ValueError, OverflowError):
         return None
-    found = find(block, len(COLUMNS) + 1)
-    return found and _checked(found, quoted, known)
+    if not isinstance(frame.index, pd.RangeIndex):  # the first row has more cells than there are columns
+        return None
+    if not set(frame.outcome.cat.categories) <= set(OUTCOMES) or not _plain(block, frame):
+        return None
+    made = {name: frame[name].to_numpy() for name in _NUMBERS}
+    for name in TEXT:
+        own = frame[name].cat
+        made[name] = _numbered(own.categories.tolist(), known[name])[own.codes]
+    return made
 
 
-def _without_quotes(block: bytes, quoted: dict[bytes, str]) -> bytes:
-    """Take the quotes off cells that do without; put marks in place of the others, which go into `quoted`."""
-    known: dict[bytes, bytes] = {}
-
-    def plain(found: re.Match[bytes]) -> bytes:
-        before, behind = found.start() - 1, found.end()
-        if (before >= 0 and block[before] not in b",\n") or block[behind] not in b",\n":
-            return found[0]  # no cell, so it stays and is noticed
-        text = found[1]
-        if not _SPECIAL.search(text):
-            return text
-        if text not in known:
-            known[text] = _MARK + str(len(known)).encode()
-            quoted[known[text]] = text.replace(b'""', b'"').decode()
-        return known[text]
-
-    return _QUOTED.sub(plain, block)
+def _parsed(block: bytes, texts: Any) -> pd.DataFrame:
+    with np.errstate(invalid="ignore"):  # "inf" where a whole number should be, which is noticed
+        return pd.read_csv(
+            io.BytesIO(block),
+            names=["run", *COLUMNS],
+            dtype=_KINDS | dict.fromkeys(_TEXTS, texts),
+            keep_default_na=False,
+            na_values={name: [""] for name in MAYBE},
+            skip_blank_lines=False,
+        )
 
 
-def _checked(cells: Cells, quoted: dict[bytes, str], known: _Known) -> _Columns | None:
-    made: _Columns = {}
+def _plain(block: _Block, frame: pd.DataFrame) -> bool:
+    """Say whether a block holds what was parsed and nothing else: every byte is accounted for by its kind.
+
+    No row has too many cells, or it would not have been parsed; so by the commas none has too few.
+    """
+    commas = len(frame) * len(COLUMNS)
+    others = commas + len(frame) + len(block.quotes)
+    for name in _TEXTS:
+        own = frame[name].cat
+        for text, times in zip(own.categories, np.bincount(own.codes).tolist(), strict=True):
+            written = text.encode()
+            commas += times * written.count(b",")
+            others += times * len(written.translate(None, b'0123456789"'))
     for name in _NUMBERS:
-        found = integers(cells, _PLACE[name])
-        if not found or (name not in MAYBE and found[1].any()):
-            return None
-        made[name] = np.where(found[1], np.nan, found[0]) if name in MAYBE else found[0]
-    coded = {name: words(cells, _PLACE[name]) for name in TEXT}
-    texts = {name: [quoted.get(word) or word.decode() for word in own] for name, (_, own) in coded.items()}
-    if not set(texts["outcome"]) <= set(OUTCOMES):
-        return None
-    return made | {name: _numbered(texts[name], known[name])[coded[name][0]] for name in TEXT}
+        numbers = frame[name].to_numpy()
+        others += int(np.count_nonzero(numbers < 0))
+        if name in MAYBE and (np.abs(numbers) >= _EXACT).any():
+            return False
+    found = block.commas, len(block.data) - block.digits
+    return found == (commas, others) and _closed(block)
+
+
+def _closed(block: _Block) -> bool:
+    """Say whether quotes stand around cells and, doubled, within them only."""
+    array = np.frombuffer(block.data, dtype=np.uint8)
+    opening, closing = block.quotes[::2], block.quotes[1::2]
+    beside = np.concatenate((array[opening[opening > 0] - 1], array[closing + 1]))
+    return bool(np.isin(beside, np.frombuffer(b',\n"', dtype=np.uint8)).all())

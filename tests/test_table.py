@@ -20,9 +20,9 @@ Found = tuple[Rows, str]
 
 def slowly(data: bytes) -> Found:
     """Read row by row what `table.read` reads, by the standard library's csv and int."""
-    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="replace", newline="")
-    check_header(text)
-    found = list(read_rows(text, 1))
+    header, end, rest = (part.decode("utf-8", "replace") for part in data.partition(b"\n"))
+    check_header(io.StringIO(header + end, newline=""))
+    found = list(read_rows(io.StringIO(rest, newline=""), 1))
     if found and not data.endswith(b"\n") and isinstance(found[-1], Unread):
         found.pop()
     unread = [one for one in found if isinstance(one, Unread)]
