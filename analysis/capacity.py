@@ -16,7 +16,7 @@ from .evidence import Evidence
 from .goodput import asked, good_share, goodput
 from .objective import FAIL, PASS
 from .percentile_bounds import Bounds, percentile_bounds
-from .pooling import worth
+from .pooled_worth import worth
 from .reading import LATENCIES, LEVEL_UNITS, Place, metrics, percentile_of, place
 from .rundir import Run
 from .scopes import judge_whole

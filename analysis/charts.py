@@ -328,7 +328,7 @@ def timeline_key(judged: Sequence[Judged]) -> str:
     """Say what the marks of a timeline mean that are drawn."""
     told = ["thick: offered"] if any(verdict.loop == "open" for _, verdict in judged) else []
     if any((run.timeline.failed > 0).any() for run, _ in judged):
-        told += ["cross: failed", "triangle: p95 failed"]
+        told += ["cross: failed", "triangle: so many that there is no p95"]
     return "   ".join([*told, "shaded: not judged"])
 
 

@@ -43,7 +43,9 @@ def key(capacities: Sequence[Capacity]) -> str:
     """Say what the marks mean that are drawn."""
     levels = [level for capacity in capacities for level in capacity.levels]
     told = [words for status, words in MARKS.items() if any(level.status == status for level in levels)]
-    bounded = any(None not in bounds for level in levels for bounds in level.bounds.values())
+    known = [bounds for level in levels for bounds in level.bounds.values()]
+    known += [(level.goodput_low_per_s, level.goodput_high_per_s) for level in levels]
+    bounded = any(None not in bounds for bounds in known)
     return "   ".join([*told, "whisker: 95 % bounds"] if bounded else told)
 
 
@@ -144,7 +146,7 @@ def _marks(
     """Mark what became of each level."""
     color, marker = drawn
     for level, value in points:
-        shape = "X" if level.status in BROKEN else marker
+        shape = {FAIL: "X", OVERSATURATED: "*"}.get(level.status, marker)
         face = color if level.status == PASS or level.status in BROKEN else "white"
         mark: Any = {"color": face, "markeredgecolor": color, "markersize": 6, "zorder": 4}
         ax.plot([level.level], [value], shape, transform=beside, **mark)

@@ -5,7 +5,8 @@ from statistics import mean
 
 from .evidence import Evidence
 from .objective import ObjectiveResult
-from .pooling import MIN_RUNS, few_bounds, pooled
+from .pooled_worth import MIN_RUNS
+from .pooling import few_bounds, pooled
 from .rates import Served, served
 from .statistics import runs_bounds
 

@@ -15,23 +15,24 @@ UNSIZED = "to have them here: tokenswarm capacity DIR --demand N [--prices FILE]
 """How replicas and their cost come onto the page; N is in requests/s."""
 
 
-def tested(overview: Overview) -> str:
+def target_words(overview: Overview) -> str:
     """Say what was measured: model, server, the size of a request, and the kind of load."""
-    first, target = overview.judged[0][0].meta, overview.judged[0][0].meta["target"]
+    targets = [run.meta["target"] for run, _ in overview.judged]
+    named = [" on ".join(str(one[name]) for name in ("model", "server") if one.get(name)) for one in targets]
     levels = [level for one in overview.capacities for level in one.levels]
     sizes = [(level.input_tokens, level.output_tokens) for level in levels]
     prompt, output = next(((i, o) for i, o in sizes if i is not None and o is not None), (None, None))
     parts = [
-        " on ".join(str(target[name]) for name in ("model", "server") if target.get(name)),
+        " and ".join(dict.fromkeys(named)),
         f"{prompt:,.0f} prompt and {output:,.0f} output tokens a request" if prompt and output else "",
-        f"{first['load'].get('loop')} loop",
+        f"{overview.judged[0][0].meta['load'].get('loop')} loop",
     ]
     return "Tested: " + "; ".join(part for part in parts if part)
 
 
 def asked(overview: Overview) -> str:
     """Write out the SLA."""
-    texts = (one.text for found in overview.together for one in found.objectives)
+    texts = (one.text for _, verdict in overview.judged for one in verdict.objectives)
     return f"SLA: {', '.join(dict.fromkeys(texts))}"
 
 
@@ -39,7 +40,8 @@ def holds_up_to(capacity: Capacity) -> str:
     """Return the interval that a server's capacity lies in."""
     low, high = capacity.highest, capacity.refuted
     if low is None:
-        return "not known" if high is None else f"less than {high:g}"
+        doubt = ", or not" if capacity.contradicting else ""
+        return "not known" if high is None else f"less than {high:g}{doubt}"
     return f"{low:g} or more" if high is None else f"{low:g}, not {high:g}"
 
 
@@ -48,6 +50,8 @@ def lacking(found: Replications) -> str:
     open_ = [i for i, one in enumerate(found.objectives) if one.status == INCONCLUSIVE]
     if not open_:
         return ""
+    if any(found.objectives[i].bound_high is None for i in open_):
+        return ""  # what lacks an interval gets one, and may be undecided still
     runs = [found.spread[i].more_runs for i in open_] if found.spread else []
     if runs and None not in runs:
         count = max(one for one in runs if one is not None)
@@ -116,8 +120,6 @@ def origin(overview: Overview) -> str:
     first = overview.judged[0][0].meta
     names = sorted({verdict.run for _, verdict in overview.judged})
     known = {
-        "model": first["target"].get("model"),
-        "server": first["target"].get("server"),
         "seed": first["load"].get("seed"),
         "clock": first.get("clock"),
         "tokenswarm": first.get("tokenswarm"),
@@ -125,7 +127,6 @@ def origin(overview: Overview) -> str:
     }
     parts = [
         f"runs {names[0]} to {names[-1]}" if len(names) > 1 else f"run {names[0]}",
-        f"{first['load'].get('loop')} loop",
         *(f"{key} {value}" for key, value in known.items() if value is not None),
         "every figure is in verdict.json, here or in the runs' folders, replicas and cost in capacity.json",
     ]

@@ -13,7 +13,17 @@ from .charts_capacity import look
 from .compare import Comparison
 from .objective import INCONCLUSIVE
 from .overview import Overview
-from .overview_words import UNSIZED, against, asked, because, believed, holds_up_to, lacking, origin, tested
+from .overview_words import (
+    UNSIZED,
+    against,
+    asked,
+    because,
+    believed,
+    holds_up_to,
+    lacking,
+    origin,
+    target_words,
+)
 from .page import LEFT, MEANING, RIGHT, decided, filled, header
 from .page_fleet import draw_fleets
 from .page_panels import draw_panels
@@ -28,7 +38,10 @@ MOST_LEVELS = 10
 MOST_SERVERS = 8
 MOST_CANDIDATES = 4
 
-SHARE_KEY = "share of requests that kept every limit; ? undecided, and what would probably decide it"
+SHARE_KEY = (
+    "share of requests that kept every limit that one request can keep; "
+    "where undecided, what would decide it if all goes on so"
+)
 RATIO_KEY = "TTFT p95 as a ratio, below 1 is sooner, with its 95 % interval; the next page has all"
 
 
@@ -53,17 +66,21 @@ def page_summary(
 
 
 def _tested(made: Figure, overview: Overview, top: float) -> float:
-    """Say in two lines what was measured, and what was asked of it."""
-    for text in (tested(overview), asked(overview)):
-        made.text(LEFT, top, shortened(text, 8.5, ROOM_IN), fontsize=8.5, va="top")
-        top -= 0.0145
+    """Say what was measured, and what was asked of it."""
+    for text in (target_words(overview), asked(overview)):
+        for line in wrapped(text, 8.5, ROOM_IN * 0.97, 2):
+            made.text(LEFT, top, line, fontsize=8.5, va="top")
+            top -= 0.0145
     return top
 
 
 def _decision(made: Figure, overview: Overview, top: float) -> float:
     """Fill a box with the word that decides; beside it what it means and why."""
     wide, count = 0.3, len(overview.together)
-    below = f"the worst of the {count} verdicts below" if count > 1 else MEANING[overview.status]
+    worst = overview.status in {one.status for one in overview.together}
+    below = f"the worst of the {count} verdicts below" if worst and count > 1 else MEANING[overview.status]
+    if not worst:
+        below = "runs are missing" if overview.missing else "by quality, not by speed"
     decided(made, overview.status, below, (LEFT, top - 0.075, wide, 0.075))
     left, room = LEFT + wide + 0.02, (RIGHT - LEFT - wide - 0.02) * A4_IN[0]
     y = top - 0.001
@@ -132,8 +149,9 @@ def cell_words(found: Replications, good: float | None) -> str:
     symbol = STATUS[found.status][2]
     if good is None or found.status in (INVALID, OVERSATURATED):
         return symbol
-    missing = lacking(found) if found.status == INCONCLUSIVE else ""
-    return f"{symbol} {missing or f'{math.floor(good * 1000) / 10:g} %'}"  # rounded down: 100 % are all
+    if found.status == INCONCLUSIVE:
+        return f"{symbol} {lacking(found)}".strip()
+    return f"{symbol} {math.floor(good * 1000) / 10:g} %"  # rounded down: 100 % are all
 
 
 def _against(

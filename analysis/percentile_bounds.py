@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .evidence import Evidence
-from .pooling import MIN_RUNS, worth, worth_low
+from .pooled_worth import MIN_RUNS, worth, worth_low
 from .reading import gaps_together
 from .samples import pooled_quantile, rank_quantile
 from .scopes import judge_whole

@@ -9,7 +9,8 @@ for independent, and for alike: bad events are spread over all of them.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .pooling import MIN_RUNS, failing_runs
+from .pooled_worth import MIN_RUNS
+from .pooling import failing_runs
 from .power import POWER, least
 from .sla import Scope
 

@@ -12,7 +12,7 @@ from .means import terms_of
 from .objective import ObjectiveResult
 from .planned_stretches import Shows, Stretched, in_stretches
 from .planned_worth import Worth
-from .pooling import MIN_RUNS
+from .pooled_worth import MIN_RUNS
 from .power import POWER, independent_needed, least, power_estimated, shown
 from .sla import POOLED_METRICS, Latency, Objective
 from .statistics import (

@@ -5,29 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, median, variance
 
-import numpy as np
-
 from .means import terms_of
 from .objective import FAIL, INCONCLUSIVE, PASS, ObjectiveResult, lasting, lasts_h, percent, untimed
+from .pooled_worth import MIN_RUNS, runs_for, worth, worth_low
 from .statistics import (
     CONFIDENCE,
     MEAN_LEVELS,
-    POOL_LEVELS,
     Mean,
     Terms,
-    cluster_effect,
     freedom,
     mean_error,
     runs_bounds,
     samples_needed,
     share_at_least,
     share_at_most,
-    small_sample_factor,
     t_bounds,
 )
-
-MIN_RUNS = 5
-"""From so many runs on the run is the unit; below, differences between runs cannot be judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,72 +132,12 @@ def _counts(
         reason = f"{undecided:,} of {n:,} cannot be told from the limit"
     elif status == INCONCLUSIVE:
         needed = samples_needed(possible if possible < allowed else share, allowed)
-        known, level = (n_eff, POOL_LEVELS[1]) if possible < allowed else (n_low, POOL_LEVELS[0])
-        more_runs = None if needed is None else _runs_for(needed, known, len(seen), level) - len(seen)
+        more_runs = None if needed is None else runs_for(needed, seen, low=possible >= allowed) - len(seen)
     if period_h is not None:
         reason += lasting(period_h, low / allowed, high / allowed)
     found = replace(merged, status=status, reason=reason, bound_low=low, bound_high=high)
     found = replace(found, budget_low=low / allowed, budget_high=high / allowed)
     return found, replace(spread, more_runs=more_runs or None)
-
-
-def worth(seen: Sequence[ObjectiveResult]) -> float:
-    """Return how many independent events the runs' counts are worth together.
-
-    Below five runs, and for means, what each is worth together. From five on each run is a cluster: the
-    design effect of how they differ, with a factor for so few (see `small_sample_factor`), never more than
-    that sum.
-    """
-    within = _within(seen)
-    if len(seen) < MIN_RUNS or seen[0].bad is None:
-        return within
-    factor = small_sample_factor(len(seen) - 1, POOL_LEVELS[1])
-    return min(within, _between(seen, bad=False) * factor, _between(seen, bad=True) * factor)
-
-
-def worth_low(seen: Sequence[ObjectiveResult]) -> float:
-    """Return the same for the lower bound on a share, from how bad events come together (`samples.Tally`)."""
-    own = [one.n_eff_low for one in seen]
-    if any(one is None for one in own):
-        return 0.0
-    within = _alike(seen, [one.n / (worth or 1.0) for one, worth in zip(seen, own, strict=True)])
-    if len(seen) < MIN_RUNS:
-        return within
-    return min(within, _between(seen, bad=True) * small_sample_factor(len(seen) - 1, POOL_LEVELS[0]))
-
-
-def _between(seen: Sequence[ObjectiveResult], *, bad: bool) -> float:
-    """Return what runs are worth as clusters, by how many in each are bad, or possibly bad."""
-    size = np.array([one.n for one in seen], dtype=np.float64)
-    counted = np.array([(one.bad or 0) + (0 if bad else one.undecided) for one in seen], dtype=np.float64)
-    return float(size.sum()) / cluster_effect(counted, size, independent=True).deff
-
-
-def _alike(seen: Sequence[ObjectiveResult], alike: Sequence[float]) -> float:
-    """Return what runs are worth of which in each so many events are worth one: by the root mean square.
-
-    How many are worth one scatters far up and little down, so an average of few estimates mostly lies low,
-    and the sum of what each run seems worth high: the root mean square does not (tests/statistics).
-    """
-    size = np.array([one.n for one in seen], dtype=np.float64)
-    together = math.sqrt(float(size @ np.square(alike)) / float(size.sum()))
-    return float(size.sum()) / together
-
-
-def _within(seen: Sequence[ObjectiveResult]) -> float:
-    """Return what runs that differ by chance only are worth; five or more tell it better than each by itself.
-
-    If all of them have an interval: shorter runs look too independent, all of them alike, and their number
-    does not mend that.
-    """
-    own = [one.n_eff or 0.0 for one in seen]
-    degrees = [one.degrees for one in seen if one.degrees and one.bound_high is not None]
-    if len(degrees) < len(seen) or not all(own):
-        return sum(own)
-    shrunk = [small_sample_factor(one) for one in degrees]
-    alike = [one.n / worth * factor for one, worth, factor in zip(seen, own, shrunk, strict=True)]
-    known = sum(degrees) if len(seen) >= MIN_RUNS else mean(degrees)
-    return _alike(seen, alike) * small_sample_factor(known)
 
 
 def _split(seen: Sequence[ObjectiveResult], spread: Spread) -> Spread:
@@ -338,22 +271,6 @@ def _reason(status: str, low: float, high: float, allowed: float) -> str:
         INCONCLUSIVE: f"between {percent(low)} and {percent(high)}",
     }
     return f"{bounds[status]} bad, {percent(allowed)} allowed"
-
-
-def _runs_for(needed: float, known: float, runs: int, level: float) -> int:
-    """Return how many runs would show `needed` events, if `runs` are worth `known`; of many, about.
-
-    From five on what they are worth shrinks for how few tell how they differ.
-    """
-
-    def factor(count: int) -> float:
-        return small_sample_factor(count - 1, level) if count >= MIN_RUNS else 1.0
-
-    each = known / runs / factor(runs)
-    count = max(runs, math.ceil(needed / each))
-    while count * each * factor(count) < needed:
-        count += max(1, count // 50)
-    return count
 
 
 def _more(factor: float | None, runs: int) -> int | None:

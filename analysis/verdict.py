@@ -169,6 +169,7 @@ def without_percentile(result: ObjectiveResult) -> ObjectiveResult:
         margin=None,
         bad=None,
         n_eff=None,
+        n_eff_low=None,
         bound_low=None,
         bound_high=None,
         more_requests=None,

@@ -79,7 +79,7 @@ def _whole(
         "symbols": "   ".join(f"{symbol} {status}" for status, (_, _, symbol) in STATUS.items()),
         "key": key(overview.capacities) if overview else "",
         "sla": ", ".join(dict.fromkeys(verdict.sla for verdict in verdicts)),
-        "tested": [overview_words.tested(overview), overview_words.asked(overview)] if overview else [],
+        "tested": [overview_words.target_words(overview), overview_words.asked(overview)] if overview else [],
         "paragraphs": told,
         "grid": _grid(overview) if overview else None,
         "replicas": _replicas(overview) if overview else None,

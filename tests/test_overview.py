@@ -16,7 +16,7 @@ from analysis import capacity
 from analysis.charts import RUNS, STATUS, Judged
 from analysis.compare import Comparison, compare
 from analysis.overview import Overview
-from analysis.overview_words import UNSIZED, holds_up_to
+from analysis.overview_words import UNSIZED, holds_up_to, target_words
 from analysis.page_summary import cell_words, page_summary
 from analysis.pooling import Spread
 from analysis.replications import decided, replications
@@ -139,13 +139,31 @@ def test_a_servers_capacity_is_an_interval(sweep: list[Judged]) -> None:
         assert holds_up_to(replace(base, highest=highest, refuted=refuted)) == words
 
 
+def test_the_word_is_explained_where_no_cell_has_it(sweep: list[Judged]) -> None:
+    good = [one for one in sweep if one[0].meta["experiment"]["level"] == 4]
+    failed = laid_out(page_summary(overview(good, quality={"awq": "FAIL"})))
+    assert "by quality, not by speed" in failed
+    assert not any(text.startswith("the worst of") for text in failed)
+    assert "runs are missing" in laid_out(page_summary(replace(overview(good), missing=["awq-8users"])))
+
+
+def test_several_models_are_all_named(sweep: list[Judged]) -> None:
+    (run, verdict), *others = sweep
+    run = replace(run, meta={**run.meta, "target": {**run.meta["target"], "model": "another"}})
+    words = target_words(overview([(run, verdict), *others]))
+    assert "another on vLLM" in words
+    assert "llama-8b on vLLM" in words
+
+
 def test_an_undecided_cell_says_what_would_decide_it(sweep: list[Judged]) -> None:
     first = overview(sweep).together[0]
-    one = replace(first.objectives[0], status="INCONCLUSIVE", more_minutes=2.2)
+    one = replace(first.objectives[0], status="INCONCLUSIVE", more_minutes=2.2, bound_high=0.1)
     alone = replace(first, status="INCONCLUSIVE", objectives=(one, replace(one, status="PASS")))
     assert cell_words(alone, 0.9) == "? +3 min"
     never = replace(alone, objectives=(one, replace(one, more_minutes=None)))
-    assert cell_words(never, 0.9) == "? 90 %"
+    assert cell_words(never, 0.9) == "?"
+    refused = replace(alone, objectives=(replace(one, bound_high=None), one))
+    assert cell_words(refused, 0.9) == "?", "an interval is not yet a decision"
     spread = Spread(one.text, (), None, None, 7)
     pool = replace(alone, objectives=(one, one), spread=(spread, replace(spread, more_runs=1)))
     assert cell_words(pool, 0.9) == "? +7 runs"

@@ -467,7 +467,7 @@ def test_a_mean_of_gaps_over_tokens_is_judged_by_seconds(tmp_path: Path) -> None
     assert passes.n_eff is not None
     assert 10 <= passes.n_eff <= 25
     error = mean_error(passes.bound_low, passes.bound_high, passes.n_eff, SECONDS)
-    bounds = t_bounds(passes.observed or 0.0, error or 0.0, passes.n_eff / 4 - 1, (0.95, 0.96))
+    bounds = t_bounds(passes.observed or 0.0, error or 0.0, passes.n_eff / 6 - 1, (0.95, 0.96))
     assert (passes.bound_low, passes.bound_high) == pytest.approx(bounds)
     together, spread = pooled([passes, passes])
     assert spread.sd_within == pytest.approx(error)

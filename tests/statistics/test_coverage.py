@@ -10,6 +10,7 @@ Counts of too few cover more: no bad one of 100 requests leaves 3 % possible, so
 holds whatever was seen.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from analysis.objective import ObjectiveResult
 from analysis.samples import share_tally
 from analysis.statistics import runs_bounds, share_bounds
+from tests.marks import more
 from tests.statistics.coverage import (
     Bounds,
     bounds_of,
@@ -58,7 +60,9 @@ POOLED = [
 ]
 
 
-def check(what: str, results: Sequence[ObjectiveResult], truth: float, *, most: bool = False) -> None:
+def check(
+    what: str, results: Sequence[ObjectiveResult], truth: float, *, most: bool = False, least: float = 0.93
+) -> None:
     """Print what is covered of the bounds that were given: refused ones do not count.
 
     `most` says whether an upper bound that always holds would be a fault, as it is not for a mean over
@@ -66,7 +70,7 @@ def check(what: str, results: Sequence[ObjectiveResult], truth: float, *, most: 
     """
     found = covered(what, [bounds_of(one) for one in results], truth)
     given = max(1.0, found.given * len(results))
-    least = 0.93 - 3 * np.sqrt(0.93 * 0.07 / given)
+    least -= 3 * np.sqrt(0.93 * 0.07 / given)
     assert found.upper >= least
     assert found.lower >= least
     if most:
@@ -102,6 +106,33 @@ def test_means_over_seconds() -> None:
     rng = np.random.default_rng(6)
     gaps_ns = rng.gamma(0.5, 2e7, (2000, 30, 10)).astype(np.int64)
     check("30 seconds of 10 gaps, mean", [of_gap_mean(run) for run in gaps_ns], 1e7, most=True)
+
+
+@pytest.mark.parametrize(("n", "wave"), [(2000, 50), more(2000, 80), more(5000, 200), (10_000, 400)])
+def test_slow_waves_of_which_few_requests_are_late(n: int, wave: int) -> None:
+    """Half of the time the server is slow, and then one in ten is late: late ones hardly show the waves."""
+    rng, found = np.random.default_rng(7), []
+    for _ in range(400):
+        slow = np.repeat(rng.random(n // wave + 2) < 0.5, wave)[rng.integers(wave) :][:n]
+        found.append(of_share(rng.random(n) + slow, 1.9, 0.05))
+    check(f"waves of {wave} requests, {n:,} requests, p95", found, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "phi"), [(15, 0.5), more(30, 0.5), (60, 0.5), more(60, 0.8), more(120, 0.8)]
+)
+def test_gaps_of_few_seconds_that_are_alike(seconds: int, phi: float) -> None:
+    """The share of late gaps in a second goes up and down slowly: lognormal, of the first order."""
+    rng, found, limit_ns = np.random.default_rng(9), [], 20_000_000
+    for _ in range(400):
+        level = [rng.standard_normal()]
+        for _ in range(seconds - 1):
+            level.append(phi * level[-1] + math.sqrt(1 - phi**2) * rng.standard_normal())
+        late = rng.binomial(500, np.minimum(1, 0.05 * np.exp(0.8 * np.array(level) - 0.32)))
+        gaps = [np.repeat([limit_ns // 2, 2 * limit_ns], [500 - one, one]) for one in late]
+        found.append(of_gaps(gaps, limit_ns, 0.05))
+    least = 0.93 if phi < 0.8 else 0.90  # waves of nine seconds: README names them
+    check(f"gaps of {seconds} s, phi {phi}", found, 0.05, least=least)
 
 
 def test_a_p99_knows_what_the_p95_shows_of_dependence() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from analysis.blocks import paired_ratio
 from analysis.planning import Earlier, Supposed, blocks_needed, need
-from analysis.pooling import MIN_RUNS
+from analysis.pooled_worth import MIN_RUNS
 from analysis.power import POWER, independent_needed, power
 from analysis.sla import parse_objective
 from analysis.statistics import (

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.objective import UNTIMED, WORTH_UNKNOWN, ObjectiveResult
-from analysis.pooling import MIN_RUNS, pooled, worth, worth_low
+from analysis.pooled_worth import MIN_RUNS, worth, worth_low
+from analysis.pooling import pooled
 from analysis.statistics import (
     MEAN_LEVELS,
     POOL_LEVELS,
@@ -58,17 +60,36 @@ def test_the_lower_bound_takes_what_is_bad_as_it_is() -> None:
     assert worth_low(far) < 100
 
 
+def differing(scatter: float, sizes: Sequence[int], pools: int = 2000) -> tuple[float, float]:
+    """Return how often upper and lower bounds hold over runs whose shares are lognormal about 5 %."""
+    rng = np.random.default_rng(6)
+    shares = 0.05 * np.exp(scatter * rng.standard_normal((pools, len(sizes))) - scatter**2 / 2)
+    drawn = rng.binomial(sizes, np.minimum(1, shares)).tolist()
+    found = [
+        pooled([one for n, count in zip(sizes, bad, strict=True) for one in runs(count, n=n)])[0]
+        for bad in drawn
+    ]
+    upper = float(np.mean([(one.bound_high or 0) >= 0.05 for one in found]))
+    lower = float(np.mean([(one.bound_low or 0) <= 0.05 for one in found]))
+    print(f"\n  {sizes}, shares scatter by {scatter:.0%}: upper {upper:.1%} lower {lower:.1%}", end="")
+    return upper, lower
+
+
 @pytest.mark.parametrize("scatter", [0.2, 0.35])
-def test_pools_of_servers_that_differ_hold_what_they_say(scatter: float) -> None:
-    """Each run's share is lognormal about 5 %: 2,000 pools of five runs of 2,000 requests."""
-    rng, pools = np.random.default_rng(6), 2000
-    shares = 0.05 * np.exp(scatter * rng.standard_normal((pools, 5)) - scatter**2 / 2)
-    found = [pooled(runs(*bad, n=2000))[0] for bad in rng.binomial(2000, np.minimum(1, shares)).tolist()]
-    upper = np.mean([(one.bound_high or 0) >= 0.05 for one in found])
-    lower = np.mean([(one.bound_low or 0) <= 0.05 for one in found])
-    print(f"\n  5 runs whose shares scatter by {scatter:.0%}: upper {upper:.1%} lower {lower:.1%}", end="")
-    assert min(upper, lower) >= 0.93
-    assert max(upper, lower) <= 0.97
+def test_pools_of_servers_that_differ_hold_what_they_say(
+    scatter: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = differing(scatter, [2000] * 5)
+    assert 0.93 <= min(held) <= max(held) <= 0.97
+    monkeypatch.setattr("analysis.pooled_worth.POOL_LEVELS", (0.95, 0.95))
+    upper, lower = differing(scatter, [2000] * 5)
+    assert upper < held[0]
+    assert lower > held[1]
+
+
+@pytest.mark.parametrize("sizes", [[3000, 1000, 1000, 1000, 1000], [4000, 4000, *[1000] * 6]])
+def test_a_long_run_among_short_ones_says_less_of_how_they_differ(sizes: list[int]) -> None:
+    assert min(differing(0.35, sizes)) >= 0.92
 
 
 def test_runs_that_differ_are_worth_less_than_what_they_are_worth_alone() -> None:
@@ -139,13 +160,20 @@ def test_a_run_without_data_adds_nothing_and_forbids_a_pass() -> None:
 
 def test_as_many_more_runs_decide_as_are_said_to() -> None:
     """Also where the fifth run changes what runs are worth."""
-    for count, bad in ((1, 42), (3, 46), (4, 46), (5, 46), (2, 56), (5, 53)):
-        found, spread = pooled(runs(*[bad] * count))
+    for count, bad, n_eff in (
+        (1, 42, 1000),
+        (3, 46, 1000),
+        (5, 46, 1000),
+        (2, 56, 1000),
+        (5, 42, 100),
+        (6, 60, 50),
+    ):
+        found, spread = pooled(runs(*[bad] * count, n_eff=float(n_eff)))
         assert found.status == "INCONCLUSIVE"
         assert spread.more_runs is not None
         enough = count + spread.more_runs
-        assert pooled(runs(*[bad] * enough))[0].status == ("PASS" if bad < 50 else "FAIL")
-        assert enough - 1 == count or pooled(runs(*[bad] * (enough - 1)))[0].status == "INCONCLUSIVE"
+        assert pooled(runs(*[bad] * enough, n_eff=n_eff))[0].status == ("PASS" if bad < 50 else "FAIL")
+        assert pooled(runs(*[bad] * (enough - 1), n_eff=n_eff))[0].status == "INCONCLUSIVE"
 
 
 def test_why_a_run_says_nothing_is_kept() -> None:
