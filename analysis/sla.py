@@ -44,6 +44,7 @@ The two rates are points above the baseline's own. `warn` is the nearer limit at
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -219,6 +220,7 @@ def load(path: Path | str) -> Sla:
     return parse(text, str(path))
 
 
+@cache
 def default() -> Sla:
     """Return the SLA that is judged when none is given."""
     return parse(DEFAULT_YAML, "default SLA")

@@ -8,6 +8,7 @@ those of the web pages, those that take minutes one by one, and the rest.
 """
 
 import fcntl
+import gc
 import os
 import signal
 import sys
@@ -65,6 +66,12 @@ def is_alone(item: pytest.Item | None) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put first what must be alone."""
     items.sort(key=lambda item: not is_alone(item))
+
+
+def pytest_collection_finish() -> None:
+    """Let Python look for garbage in what tests make, and not in all modules again: a tenth of their time."""
+    gc.collect()
+    gc.freeze()
 
 
 class Groups(LoadScopeScheduling):

@@ -74,7 +74,7 @@ def test_a_report_of_what_has_no_times_or_no_tokens(name: str, tmp_path: Path) -
     assert "IMPORTED" in PdfReader(out / "report.pdf").pages[0].extract_text()
 
 
-@pytest.mark.usefixtures("no_run_pages")
+@pytest.mark.usefixtures("no_run_pages", "no_html")
 def test_two_imports_are_compared(tmp_path: Path, sla: Path) -> None:
     out = tmp_path / "experiment"
     for server, factor in (("bf16", 1.0), ("awq", 2.0)):

@@ -60,11 +60,21 @@ def alone(verdict: Verdict) -> str:
     return markdown(Whole(verdict.status, [verdict]))
 
 
+def dialect(**options: bool) -> MarkdownIt:
+    """Return a parser of GitHub's dialect, in which a bare name that ends as a country's is no link."""
+    made = MarkdownIt("gfm-like", options)
+    assert made.linkify
+    made.linkify.tlds(["invalid"])
+    return made
+
+
+GITHUB, WITHOUT_HTML = dialect(html=True), dialect()
+
+
 def shown(text: str) -> tuple[str, list[str]]:
     """Return what a reader sees of Markdown, and the kinds of everything in it that is no plain text."""
-    parser = MarkdownIt("gfm-like", {"html": True})
     visible, kinds = [], []
-    for token in parser.parse(text):
+    for token in GITHUB.parse(text):
         for child in token.children or []:
             if child.type in {"text", "text_special", "softbreak", "hardbreak"}:
                 visible.append(child.content)
@@ -150,7 +160,7 @@ def test_hostile_words_are_shown_and_do_nothing(hostile: str, judged: Judge) -> 
 def test_an_escaped_text_reads_as_it_was(text: str) -> None:
     visible, kinds = shown("- " + escaped(text))
     assert kinds == []
-    assert len(MarkdownIt("gfm-like").parse("- " + escaped(text))) in {4, 7}  # one item, empty or with a line
+    assert len(WITHOUT_HTML.parse("- " + escaped(text))) in {4, 7}  # one item, empty or with a line
     assert "\n" not in escaped(text)
     letters = "".join(letter for letter in text if letter.isprintable() and not letter.isspace())
     assert same_text(visible) == same_text(letters) or not text.isprintable()
@@ -161,6 +171,7 @@ def test_mentions_issues_and_addresses_are_broken_up() -> None:
     assert "#12" not in escaped("#12").replace("\\", "")
     assert "someone@evil" not in escaped("someone@evil.example")
     assert "http://" not in escaped("http://evil.example")
+    assert "www." not in escaped("www.evil.example")
 
 
 def test_a_page_of_an_error_message_is_cut() -> None:

@@ -8,10 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -224,12 +225,24 @@ def metrics(sim: Sim) -> dict[str, float]:
 
 @contextmanager
 def side_by_side(
-    plays: Mapping[str, Callable[[Path], T]], paths: pytest.TempPathFactory
+    plays: Mapping[str, Callable[[Path], T]],
+    paths: pytest.TempPathFactory,
+    unasked: Collection[str] = (),
 ) -> Iterator[Callable[[str], T]]:
-    """Begin all, three at a time, each in a folder of its own; yields what waits for one by its name."""
+    """Begin all, three at a time, each in a folder of its own; yields what waits for one by its name.
+
+    Those that slow tests alone look at are `unasked`: they begin when one does.
+    """
     with ThreadPoolExecutor(3) as pool:
-        runs = {name: pool.submit(play, paths.mktemp(name.replace(" ", "-"))) for name, play in plays.items()}
+
+        @cache
+        def run(name: str) -> Future[T]:
+            return pool.submit(plays[name], paths.mktemp(name.replace(" ", "-")))
+
+        for name in plays:
+            if name not in unasked:
+                run(name)
         try:
-            yield lambda name: runs[name].result()
+            yield lambda name: run(name).result()
         finally:
             pool.shutdown(cancel_futures=True)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.end_to_end.locusts import check_accounts, environment, result
 from tests.end_to_end.orders import ROOT, Running, left, order, running
+from tests.marks import more
 from tests.sim_server import chat, post, running_sim
 from tokenswarm import sealing
 
@@ -129,7 +130,7 @@ def test_between_two_runs(tmp_path: Path) -> None:
         assert sealing.damage(ended.out) == []
 
 
-@pytest.mark.parametrize("log", ["server.log", "locust.log"])
+@pytest.mark.parametrize("log", [more("server.log"), "locust.log"])
 def test_before_the_first_request(tmp_path: Path, log: str) -> None:
     with running(tmp_path, EXPERIMENT.format(server=SIM, duration_s=60)) as experiment:
         experiment.wait_until((experiment.out / FIRST / log).exists)

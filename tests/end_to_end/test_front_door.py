@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,8 @@ import pytest
 
 from analysis.verdict import EXIT_CODES
 from tests.end_to_end.locusts import check_accounts, environment, free_port, result, side_by_side
+from tests.in_process import Answer, asked
 from tests.run_directories import Load, change_meta, write_run
-from tokenswarm import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "STARTED_BY_TEST"
@@ -50,31 +51,13 @@ def order(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "tokenswarm", *map(str, arguments)]
 
 
-class Answer(NamedTuple):
-    """What a command printed, and its exit code."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
 Ask = Callable[..., Answer]
 
 
 @pytest.fixture
 def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Return what runs the command line in this process."""
-
-    def run(*arguments: str | Path) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["tokenswarm", *map(str, arguments)])
-        code: Any = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        return Answer(code, *capsys.readouterr())
-
-    return run
+    return partial(asked, capsys, monkeypatch)
 
 
 def marked(mark: str) -> list[psutil.Process]:
@@ -126,9 +109,12 @@ def wait_for_load(process: subprocess.Popen[str], out: Path) -> None:
         time.sleep(0.05)
 
 
-def unserved(server: str) -> Callable[[Path], Ended]:
-    text = f"servers: [{server}]\nload: {{workers: 1}}"
-    return lambda path: experiment(path, text, lambda *_: None)
+UNSERVED = "servers: [{}]\nload: {{workers: 1}}"
+
+
+def unserved(path: Path) -> Ended:
+    server = f"{{name: a, url: 'http://127.0.0.1:{free_port()}'}}"
+    return experiment(path, UNSERVED.format(server), lambda *_: None)
 
 
 def whole(path: Path) -> Ended:
@@ -164,9 +150,7 @@ PLAYS: dict[str, Callable[[Path], Ended]] = {
     "interrupted": interrupted,
     "terminated": terminated,
     "killed": killed,
-    "no profile": unserved("{name: a, sim: no-such-profile}"),
-    "nobody there": unserved(f"{{name: a, url: 'http://127.0.0.1:{free_port()}'}}"),
-    "no url": unserved("{name: a, url: 'ftp://x'}"),
+    "nobody there": unserved,
 }
 
 
@@ -228,18 +212,31 @@ def test_experiment_that_is_not_there(ask: Ask, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("play", "words"),
-    [("no profile", "no-such-profile"), ("nobody there", "refused"), ("no url", "expected http")],
+    ("server", "code", "words"),
+    [
+        ("{name: a, sim: no-such-profile}", 2, "no-such-profile"),  # known before anything starts
+        ("{name: a, url: 'ftp://x'}", 6, "expected http"),
+    ],
 )
-def test_server_that_does_not_start_or_answer(ended: Callable[[str], Ended], play: str, words: str) -> None:
-    found = ended(play)
-    assert found.code == (2 if play == "no profile" else 6), found.stderr  # known before anything starts
+def test_server_that_cannot_be(ask: Ask, tmp_path: Path, server: str, code: int, words: str) -> None:
+    (tmp_path / "experiment.yaml").write_text(UNSERVED.format(server))
+    found = ask("run", tmp_path / "experiment.yaml", "--out", tmp_path / "out", "--json")
+    check_unserved(found.code, code, found.stdout, found.stderr, words)
+
+
+def test_server_that_does_not_answer(ended: Callable[[str], Ended]) -> None:
+    found = ended("nobody there")
+    check_unserved(found.code, 6, found.stdout, found.stderr, "refused")
     assert found.left == []
-    assert found.stdout == ""
-    mistakes = [line for line in found.stderr.splitlines() if line.startswith("tokenswarm: ")]
+
+
+def check_unserved(code: int, expected: int, stdout: str, stderr: str, words: str) -> None:
+    assert code == expected, stderr
+    assert stdout == ""
+    mistakes = [line for line in stderr.splitlines() if line.startswith("tokenswarm: ")]
     assert len(mistakes) == 1
     assert words in mistakes[0]
-    assert "Traceback" not in found.stderr
+    assert "Traceback" not in stderr
 
 
 @pytest.fixture(scope="module")
@@ -357,6 +354,7 @@ def test_experiment_is_not_overwritten(ask: Ask, ended: Callable[[str], Ended], 
     assert (out / "one" / "requests.csv").read_bytes() == before
 
 
+@pytest.mark.usefixtures("no_html")
 def test_report_of_a_run(ask: Ask, ended: Callable[[str], Ended]) -> None:
     path = ended("whole").out / "two"
     (path / "report.pdf").unlink()

@@ -14,6 +14,7 @@ import pytest
 
 from tests.end_to_end.locusts import check_accounts, environment, free_port, metrics, result, simulator
 from tests.end_to_end.orders import MARK, ROOT, Running, left, running
+from tests.marks import more
 from tokenswarm import sealing
 
 BLOCKS = """
@@ -162,7 +163,7 @@ def test_too_few_workers_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("there", "words"),
     [
-        (None, "--prompts: cannot read p.txt"),
+        more(None, "--prompts: cannot read p.txt"),
         ("other words", "--prompts: found another p.txt than the master's"),
     ],
 )

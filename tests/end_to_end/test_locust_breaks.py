@@ -27,6 +27,7 @@ from tests.end_to_end.locusts import (
     started,
 )
 from tests.end_to_end.odd_servers import Recorder
+from tests.marks import more
 
 SECOND_NS = 10**9
 QUIT_S = 30  # as locustfiles/_member.py has it, which patches whoever imports it
@@ -216,7 +217,8 @@ SCENARIOS = (
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Broken]]:
-    with side_by_side({play.__name__: play for play in SCENARIOS}, tmp_path_factory) as played:
+    plays = {play.__name__: play for play in SCENARIOS}
+    with side_by_side(plays, tmp_path_factory, {"master_terminated_while_draining"}) as played:
         yield played
 
 
@@ -358,7 +360,7 @@ def test_interrupted_run_keeps_what_it_measured(broken: Callable[[str], Broken],
     assert any("interrupted" in reason for reason in found.reasons)
 
 
-@pytest.mark.parametrize("scenario", ["terminated_while_draining", "master_terminated_while_draining"])
+@pytest.mark.parametrize("scenario", ["terminated_while_draining", more("master_terminated_while_draining")])
 def test_signal_while_streams_drain_cuts_and_loses_none(
     broken: Callable[[str], Broken], scenario: str
 ) -> None:

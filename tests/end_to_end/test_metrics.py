@@ -28,6 +28,7 @@ from tests.end_to_end.locusts import (
     started,
 )
 from tests.end_to_end.weblocust import Served, serving, until
+from tests.marks import more
 from tests.sim_server import call
 
 TURNS = (
@@ -92,7 +93,7 @@ def watch(served: Served, *, workers: int) -> Watched:
     return Watched(runs[0].meta["target"]["model"], scrapes, texts, during, after, runs, more.body.decode())
 
 
-@pytest.fixture(scope="module", params=[0, 2], ids=["one process", "master and workers"])
+@pytest.fixture(scope="module", params=[more(0, id="one process"), pytest.param(2, id="master and workers")])
 def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     path = tmp_path_factory.mktemp("metrics")
     with serving(path, script=TURNS, workers=request.param) as served:

@@ -3,8 +3,12 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import pytest
+
+from tests.in_process import asked
 from tests.sim_server import ROOT, running_sim
 
 AT_ONCE = '{"ttft_ms": 0, "itl_ms": 0}'
@@ -40,18 +44,22 @@ def test_the_command_says_fail_and_why(tmp_path: Path) -> None:
     assert (out / "quality-base.json.gz").exists()
 
 
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ask = partial(asked, capsys, monkeypatch, "quality")
     (tmp_path / "sla.yaml").write_text("name: x\nquality: [ppl_ration <= 1]\n")
-    found = gate("http://127.0.0.1:9", "http://127.0.0.1:10", "--sla", str(tmp_path / "sla.yaml"))
-    assert found.returncode == 2
+    found = ask("http://127.0.0.1:9", "http://127.0.0.1:10", "--sla", tmp_path / "sla.yaml")
+    assert found.code == 2
     assert "quality 1: found 'ppl_ration'" in found.stderr
     assert found.stderr.count("\n") == 1
-    nobody = gate("http://127.0.0.1:9", "http://127.0.0.1:10")
-    assert (nobody.returncode, nobody.stderr.count("\n")) == (6, 1)
-    twice = gate("http://127.0.0.1:9", "http://127.0.0.1:9/")
-    assert (twice.returncode, twice.stderr.count("\n")) == (2, 1)
+    nobody = ask("http://127.0.0.1:9", "http://127.0.0.1:10")
+    assert (nobody.code, nobody.stderr.count("\n")) == (6, 1)
+    twice = ask("http://127.0.0.1:9", "http://127.0.0.1:9/")
+    assert (twice.code, twice.stderr.count("\n")) == (2, 1)
     assert "found one server twice" in twice.stderr
-    same = gate("http://localhost:9/v1", "http://me:secret@127.0.0.1:9")
-    assert (same.returncode, same.stderr.count("\n")) == (2, 1)
+    same = ask("http://localhost:9/v1", "http://me:secret@127.0.0.1:9")
+    assert (same.code, same.stderr.count("\n")) == (2, 1)
     assert "found one server twice" in same.stderr
     assert "secret" not in same.stderr

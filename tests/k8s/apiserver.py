@@ -302,7 +302,7 @@ def serving(folder: Path) -> Iterator[tuple[Store, Path]]:
     handler = type("Bound", (Handler,), {"store": store})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     config = folder / "kubeconfig"
     address = f"http://127.0.0.1:{server.server_address[1]}"
     made = {

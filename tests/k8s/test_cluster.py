@@ -5,7 +5,6 @@ What no fake can show (scheduling, volumes, policies, that a pod really runs) is
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from tests.in_process import asked
 from tests.k8s.apiserver import Store, serving
 from tests.k8s.manifests import ROOT, of, one, tool
 from tokenswarm import sealing
@@ -49,35 +49,30 @@ class Ended(NamedTuple):
 Ask = Callable[..., Ended]
 
 
-def asking(folder: Path, **variables: str) -> Ask:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("KUBE")}
-    path = f"{Path(tool('kubectl')).parent}:{os.environ['PATH']}"
-    known = {"HOME": str(folder), "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+@pytest.fixture
+def asking(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ask]:
+    """Return what makes the command line ask from a folder, in this process; kubectl is one of its own."""
+    for name in [name for name in os.environ if name.startswith("KUBE")]:
+        monkeypatch.delenv(name)
 
-    def ask(*arguments: str | Path) -> Ended:
-        command = [sys.executable, "-m", "tokenswarm", "k8s", *map(str, arguments)]
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=clean | known | variables,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
+    def of(folder: Path, **variables: str) -> Ask:
+        path = f"{Path(tool('kubectl')).parent}:{os.environ['PATH']}"
+        for name, value in ({"HOME": str(folder), "PATH": path, "COLUMNS": "200"} | variables).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(folder)
+        return lambda *arguments: Ended(*asked(capfd, monkeypatch, "k8s", *arguments))
 
-    return ask
+    return of
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[Store, Ask]]:
+def cluster(tmp_path: Path, asking: Callable[..., Ask]) -> Iterator[tuple[Store, Ask]]:
     with serving(tmp_path) as (store, config):
         yield store, asking(tmp_path, KUBECONFIG=str(config))
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Ask:
+def alone(tmp_path: Path, asking: Callable[..., Ask]) -> Ask:
     """Return what asks without a cluster."""
     return asking(tmp_path, KUBECONFIG=str(tmp_path / "none"))
 
@@ -182,7 +177,7 @@ def test_no_cluster_is_one_line(alone: Ask, command: str) -> None:
     assert "localhost:8080 was refused" in found.mistake()
 
 
-def test_no_kubectl_is_one_line(tmp_path: Path) -> None:
+def test_no_kubectl_is_one_line(asking: Callable[..., Ask], tmp_path: Path) -> None:
     found = asking(tmp_path, PATH=str(tmp_path))("render", "ci")
     assert found.code == 6
     assert found.mistake().startswith("tokenswarm: kubectl: not found on PATH")
@@ -259,7 +254,9 @@ def test_wait_that_waits_too_long_or_for_nothing(cluster: tuple[Store, Ask]) -> 
 
 
 @pytest.mark.parametrize("broken", ["complete", "failed"])
-def test_wait_does_not_wait_for_ever_with_one_eye(tmp_path: Path, broken: str) -> None:
+def test_wait_does_not_wait_for_ever_with_one_eye(
+    asking: Callable[..., Ask], tmp_path: Path, broken: str
+) -> None:
     """Whoever looks for one end alone never sees the other."""
     script = f"""#!/bin/sh
 case "$*" in
