@@ -20,16 +20,15 @@ from .charts import (
     Figure,
     Judged,
     draw_itl,
-    draw_timeline,
     draw_ttft,
     shortened,
     style,
-    timeline_key,
     watermark,
     width_in,
     wrapped,
 )
 from .charts_markers import draw_markers, marker_lines
+from .charts_timeline import draw_timeline, timeline_key
 from .gates import Gate
 from .objective import ObjectiveResult
 from .verdict import INVALID

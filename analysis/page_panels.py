@@ -17,14 +17,13 @@ from .charts import (
     Axes,
     Figure,
     draw_itl,
-    draw_timeline,
     draw_ttft,
     shortened,
     style,
-    timeline_key,
     watermark,
 )
 from .charts_capacity import draw_goodput, draw_latency, key, look, looks
+from .charts_timeline import draw_timeline, timeline_key
 from .overview import Overview
 from .page import LEFT, RIGHT
 from .page_legend import draw_legend

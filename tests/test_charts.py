@@ -15,7 +15,6 @@ from analysis.charts import (
     Figure,
     Judged,
     draw_itl,
-    draw_timeline,
     draw_ttft,
     save_png,
     shortened,
@@ -23,6 +22,7 @@ from analysis.charts import (
     width_in,
     wrapped,
 )
+from analysis.charts_timeline import draw_timeline
 from analysis.curves import gap_edges, gap_shares, percentile_curve, ttft_buckets
 from analysis.histogram import Histogram
 from analysis.page import chart_figures

@@ -471,7 +471,7 @@ def test_a_mean_of_gaps_over_tokens_is_judged_by_seconds(tmp_path: Path) -> None
     assert (passes.bound_low, passes.bound_high) == pytest.approx(bounds)
     together, spread = pooled([passes, passes])
     assert spread.sd_within == pytest.approx(error)
-    bounds = t_bounds(passes.observed or 0.0, (error or 0.0) / 2**0.5, passes.n_eff / 2 - 1, (0.95, 0.96))
+    bounds = t_bounds(passes.observed or 0.0, (error or 0.0) / 2**0.5, passes.n_eff / 3 - 1, (0.95, 0.96))
     assert (together.bound_low, together.bound_high) == pytest.approx(bounds)
 
 
