@@ -19,7 +19,7 @@ from .sentences import number
 from .verdict import OVERSATURATED
 
 MARKS = {
-    PASS: "filled: keeps the SLA",
+    PASS: "filled: keeps the whole SLA",
     INCONCLUSIVE: "hollow: undecided",
     FAIL: "cross: breaks it",
     OVERSATURATED: "star: oversaturated",
@@ -145,10 +145,16 @@ def _marks(
 ) -> None:
     """Mark what became of each level."""
     color, marker = drawn
+    mark: Any
     for level, value in points:
-        shape = {FAIL: "X", OVERSATURATED: "*"}.get(level.status, marker)
+        if level.status == FAIL:
+            ax.plot(
+                [level.level], [value], "x", transform=beside, color=color, markersize=6, mew=2.2, zorder=4
+            )
+            continue
+        shape = "*" if level.status == OVERSATURATED else marker
         face = color if level.status == PASS or level.status in BROKEN else "white"
-        mark: Any = {"color": face, "markeredgecolor": color, "markersize": 6, "zorder": 4}
+        mark = {"color": face, "markeredgecolor": color, "markersize": 6, "zorder": 4}
         ax.plot([level.level], [value], shape, transform=beside, **mark)
 
 

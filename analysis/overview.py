@@ -58,7 +58,9 @@ class Overview:
         """Return what a server does, and up to where."""
         if one.highest is not None:
             text = f"the SLA {'at' if len(one.levels) == 1 else 'up to'} {one.words(one.highest)}"
-            found = "keeps", text + (f", not at {one.refuted:g}" if one.refuted is not None else "")
+            text += f", not at {one.refuted:g}" if one.refuted is not None else ""
+            open_ = ", ".join(f"{level:g}" for level in one.undecided)
+            found = "keeps", f"{text} ({open_} undecided)" if open_ else text
         elif one.refuted is not None:
             found = "breaks", f"the SLA at {one.words(one.refuted)}"
         else:

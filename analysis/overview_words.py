@@ -9,7 +9,15 @@ from .objective import INCONCLUSIVE, PASS
 from .overview import Overview
 from .replications import Replications
 from .sentences import FIRST, effect_of, ratio
-from .verdict import INVALID
+from .verdict import INVALID, SEVERITY
+
+WORDS = {
+    "INVALID": "invalid",
+    "OVERSATURATED": "oversaturated",
+    "FAIL": "fail",
+    "INCONCLUSIVE": "undecided",
+    "PASS": "pass",
+}
 
 UNSIZED = "to have them here: tokenswarm capacity DIR --demand N [--prices FILE], then tokenswarm verdict DIR"
 """How replicas and their cost come onto the page; N is in requests/s."""
@@ -27,7 +35,8 @@ def target_words(overview: Overview) -> str:
         f"{prompt:,.0f} prompt and {output:,.0f} output tokens a request" if prompt and output else "",
         f"{overview.judged[0][0].meta['load'].get('loop')} loop",
     ]
-    return "Tested: " + "; ".join(part for part in parts if part)
+    head = "Simulated as: " if any(verdict.simulated for _, verdict in overview.judged) else "Tested: "
+    return head + "; ".join(part for part in parts if part)
 
 
 def asked(overview: Overview) -> str:
@@ -39,10 +48,13 @@ def asked(overview: Overview) -> str:
 def holds_up_to(capacity: Capacity) -> str:
     """Return the interval that a server's capacity lies in."""
     low, high = capacity.highest, capacity.refuted
-    if low is None:
-        doubt = ", or not" if capacity.contradicting else ""
-        return "not known" if high is None else f"less than {high:g}{doubt}"
-    return f"{low:g} or more" if high is None else f"{low:g}, not {high:g}"
+    told = [f"{one:g} ?" for one in capacity.undecided if low is not None]
+    told += [] if high is None else [f"breaks at {high:g}"]
+    told += ["but not above" for _ in capacity.contradicting[:1]]
+    if low is not None and high is None and not told:
+        return f"{low:g} or more"
+    up_to = "not known" if low is None else f"{low:g}"
+    return f"{up_to} ({', '.join(told)})" if told else up_to
 
 
 def lacking(found: Replications) -> str:
@@ -60,6 +72,12 @@ def lacking(found: Replications) -> str:
     if None in minutes:
         return ""
     return f"+{max(1, math.ceil(max(one for one in minutes if one is not None))):,} min"
+
+
+def tally(overview: Overview) -> str:
+    """Count the verdicts, the worst first."""
+    found = [one.status for one in overview.together]
+    return ", ".join(f"{found.count(one)} {WORDS[one]}" for one in SEVERITY if one in found)
 
 
 def because(overview: Overview) -> str:
@@ -109,6 +127,8 @@ def believed(overview: Overview) -> str:
         head += "Gates that did not hold: "
     elif not tools:
         head += "All gates of the instrument held."
+    if any(verdict.simulated for _, verdict in overview.judged):
+        head += " What was measured is a simulator. "
     told = [
         f"{name} ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})" for name, names in broken.items()
     ]

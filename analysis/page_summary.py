@@ -22,6 +22,7 @@ from .overview_words import (
     holds_up_to,
     lacking,
     origin,
+    tally,
     target_words,
 )
 from .page import LEFT, MEANING, RIGHT, decided, filled, header
@@ -39,8 +40,8 @@ MOST_SERVERS = 8
 MOST_CANDIDATES = 4
 
 SHARE_KEY = (
-    "share of requests that kept every limit that one request can keep; "
-    "where undecided, what would decide it if all goes on so"
+    "share of good requests: within every limit that one request can keep; "
+    "? undecided, and what would decide it if all goes on so"
 )
 RATIO_KEY = "TTFT p95 as a ratio, below 1 is sooner, with its 95 % interval; the next page has all"
 
@@ -78,7 +79,7 @@ def _decision(made: Figure, overview: Overview, top: float) -> float:
     """Fill a box with the word that decides; beside it what it means and why."""
     wide, count = 0.3, len(overview.together)
     worst = overview.status in {one.status for one in overview.together}
-    below = f"the worst of the {count} verdicts below" if worst and count > 1 else MEANING[overview.status]
+    below = f"of {count} verdicts: {tally(overview)}" if worst and count > 1 else MEANING[overview.status]
     if not worst:
         below = "runs are missing" if overview.missing else "by quality, not by speed"
     decided(made, overview.status, below, (LEFT, top - 0.075, wide, 0.075))
@@ -103,7 +104,7 @@ def _grid(made: Figure, overview: Overview, top: float) -> float:
     """Draw the verdict and the share of good requests for each server at each level."""
     shown = shown_levels(overview)
     first, unit = LEFT + 0.2, overview.capacities[0].unit
-    step = min(0.105, (RIGHT - 0.13 - first) / len(shown))
+    step = min(0.105, (RIGHT - 0.20 - first) / len(shown))
     head: Any = {"fontsize": 7.5, "color": SOFT, "ha": "right", "va": "center"}
     made.text(LEFT, top - 0.4 * LINE, "Verdicts", fontsize=10, weight="bold", va="center")
     made.text(first - 0.01, top - 0.4 * LINE, unit, **head)
