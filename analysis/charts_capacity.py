@@ -148,9 +148,8 @@ def _marks(
     mark: Any
     for level, value in points:
         if level.status == FAIL:
-            ax.plot(
-                [level.level], [value], "x", transform=beside, color=color, markersize=6, mew=2.2, zorder=4
-            )
+            mark = {"color": color, "markersize": 6, "markeredgewidth": 2.2, "zorder": 4}
+            ax.plot([level.level], [value], "x", transform=beside, **mark)
             continue
         shape = "*" if level.status == OVERSATURATED else marker
         face = color if level.status == PASS or level.status in BROKEN else "white"
