@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from .statistics import freedom, small_sample_factor
+from .statistics import BATCH_TAU, freedom, small_sample_factor
 
 SCATTER = 0.2
 """So well a short run tells its autocorrelation time, and never below 1: of 10 to 100 independent values
@@ -41,6 +41,14 @@ class Worth:
     def within(self, requests: float) -> float:
         """Return the independent events of a run that other runs tell the worth of."""
         return self.seen(requests) * self.events / self.units
+
+    def low(self, requests: float) -> float:
+        """Return the independent events that such a run shows for a lower bound (`samples`).
+
+        It pays for no estimate, of gaps for half of it.
+        """
+        within = self.within(requests)
+        return within if self.per_degree == BATCH_TAU else math.sqrt(within * self.alone(requests))
 
     def alone(self, requests: float) -> float:
         """Return the independent events that a run of so many requests shows by itself."""

@@ -74,7 +74,7 @@ def need(objective: Objective, supposed: Supposed, earlier: Earlier | None) -> N
         return _for_mean(objective, supposed, earlier)
     worth = _worth(objective, supposed, earlier)
     bad, fails = supposed.part * float(allowed), supposed.part > 1
-    known = worth.within if fails else worth.alone  # a lower bound pays for no estimate
+    known = worth.low if fails else worth.alone
     if objective.scope.every_ns is not None:
 
         def shows(requests: float, tests: int) -> float:
@@ -114,7 +114,8 @@ def _worth(objective: Objective, supposed: Supposed, earlier: Earlier | None) ->
         events = earlier.result.n_eff / small_sample_factor(earlier.result.degrees) / earlier.requests
         units = (earlier.result.degrees + 1) * terms.per_degree / earlier.requests if gaps else events
         if supposed.part > 1:
-            events = (earlier.result.n_eff_low or earlier.result.n_eff) / earlier.requests
+            paid = math.sqrt(small_sample_factor(earlier.result.degrees)) if gaps else 1.0
+            events = (earlier.result.n_eff_low or earlier.result.n_eff) / paid / earlier.requests
     return Worth(events, min(units, most), most, terms.per_degree, terms.least)
 
 

@@ -67,7 +67,7 @@ def planned(text: str, earlier: Earlier, stretches: int, part: float) -> tuple[i
 def check(what: str, stretches: int, length_s: int, share: float, shorter: float) -> None:
     print(
         f"\n  {what:<40} {stretches:2} stretches of {length_s:3} s decide in {share:.0%}, "
-        f"of two thirds in {shorter:.0%}",
+        f"of less in {shorter:.0%}",
         end="",
     )
     assert share >= LEAST_DECIDED
@@ -107,7 +107,8 @@ def test_a_percentile_in_every_stretch(part: float, rho: float, stretches: int) 
         return decided(runs, f"ttft p95 < {limit:.6f} ms every {each_s} s")
 
     what = f"p95, {part} of what is allowed, rho {rho}"
-    check(what, stretches, length_s, shown(length_s), shown(2 * length_s // 3))
+    shorter_s = length_s // 2 if part > 1 else 2 * length_s // 3  # a FAIL is planned on the safe side
+    check(what, stretches, length_s, shown(length_s), shown(shorter_s))
 
 
 @pytest.mark.parametrize(("limit", "stretches"), [(90.0, 5), more(70.0, 5), more(84.0, 20)])
