@@ -120,6 +120,8 @@ def believed(overview: Overview) -> str:
     blocks = {run.meta["experiment"]["block"] for run, _ in overview.judged}
     each = f" in {len(blocks)} blocks" if len(blocks) > 1 else ""
     head = f"{count} run{'s' if count > 1 else ''}{each}, {requests:,} requests judged, {invalid} INVALID. "
+    if any(verdict.simulated for _, verdict in overview.judged):
+        head += "What was measured is a simulator. "
     tools = sorted({str(one["tool"]) for run, _ in overview.judged if (one := run.meta.get("imported"))})
     if tools:
         head += f"What the instrument was worth is not known: imported from {', '.join(tools)}. "
@@ -127,8 +129,6 @@ def believed(overview: Overview) -> str:
         head += "Gates that did not hold: "
     elif not tools:
         head += "All gates of the instrument held."
-    if any(verdict.simulated for _, verdict in overview.judged):
-        head += " What was measured is a simulator. "
     told = [
         f"{name} ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})" for name, names in broken.items()
     ]

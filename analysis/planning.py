@@ -101,10 +101,10 @@ def need(objective: Objective, supposed: Supposed, earlier: Earlier | None) -> N
 def _worth(objective: Objective, supposed: Supposed, earlier: Earlier | None) -> Worth:
     """Return what is supposed of a request, or was found of an earlier run's.
 
-    From that run's n_eff is taken what shrank it: the planned run is cut by its own length. To be shown too
-    many, events are worth what they are for a lower bound. Pooled gaps are
-    estimated from seconds: never from more than the planned rate leaves, nor, where no earlier run tells,
-    from more than the independent requests. The gaps of one request then count as one event.
+    From that run's n_eff is taken what shrank it: the planned run is cut by its own length. Where too many
+    are to be shown, events are worth what they are for a lower bound. Pooled gaps are estimated from seconds:
+    never from more than the planned rate leaves, nor, where no earlier run tells, from more than the
+    independent requests. The gaps of one request then count as one event.
     """
     gaps = isinstance(objective, Latency) and objective.limit.metric in POOLED_METRICS
     terms = SECONDS if gaps else REQUESTS
@@ -147,7 +147,7 @@ def _in_stretches(
 def _runs(independent: int, worth: Worth, requests: float, level: float) -> int | None:
     """Return how many replications show so many independent events, if they differ by chance only.
 
-    As `pooling.worth` has it: what all of them are worth is cut for how few runs tell it, and is never more
+    As `pooled_worth` has it: what all of them are worth is cut for how few runs tell it, and is never more
     than what they seem worth by themselves. None for runs so short that some would have no interval: they
     would be worth far less.
     """

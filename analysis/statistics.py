@@ -31,9 +31,9 @@ RUNS_LEVELS = (0.95, 0.98)
 """The same of a mean over runs: averages scatter less far up."""
 
 POOL_LEVELS = (0.93, 0.96)
-"""And of a share over runs that differ, where n_eff shrinks for how few tell by how much (`pooling`). Where a
-run's share is off by a third to a half, as it is of servers that differ by 12 to 17 % in speed, upper bounds
-with both at 95 % would cover 91 to 94 % and lower ones 96 to 98 (tests/statistics)."""
+"""And of a share over runs that differ, where n_eff shrinks for how few tell by how much (`pooled_worth`).
+Where a run's share is off by a third to a half, as it is of servers that differ by 12 to 17 % in speed, upper
+bounds with both at 95 % would cover 91 to 94 % and lower ones 96 to 98 (tests/statistics)."""
 
 BATCH_TAU = 10
 """An estimated variance has a degree of freedom for each batch of 10 autocorrelation times but one."""

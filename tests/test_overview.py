@@ -15,8 +15,9 @@ from pypdf import PdfReader
 from analysis import capacity
 from analysis.charts import RUNS, STATUS, Judged
 from analysis.compare import Comparison, compare
+from analysis.gates import Gate
 from analysis.overview import Overview
-from analysis.overview_words import UNSIZED, holds_up_to, target_words
+from analysis.overview_words import UNSIZED, believed, holds_up_to, target_words
 from analysis.page_summary import cell_words, page_summary
 from analysis.pooling import Spread
 from analysis.replications import decided, replications
@@ -157,6 +158,16 @@ def test_the_word_is_explained_where_no_cell_has_it(sweep: list[Judged]) -> None
     assert "by quality, not by speed" in failed
     assert not any("verdicts:" in text for text in failed)
     assert "runs are missing" in laid_out(page_summary(replace(overview(good), missing=["awq-8users"])))
+
+
+def test_gates_that_did_not_hold_are_named_of_a_simulator_too(sweep: list[Judged]) -> None:
+    broken = Gate("dispatch lag p99", ok=False, severity="warning", found="6 ms", limit="5 ms")
+    found = [(run, replace(verdict, simulated=True, gates=(broken,))) for run, verdict in sweep]
+    words = believed(overview(found))
+    assert (
+        "INVALID. What was measured is a simulator. Gates that did not hold: warning: dispatch lag p99 ("
+        in words
+    )
 
 
 def test_several_models_are_all_named(sweep: list[Judged]) -> None:

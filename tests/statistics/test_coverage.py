@@ -118,6 +118,18 @@ def test_slow_waves_of_which_few_requests_are_late(n: int, wave: int) -> None:
     check(f"waves of {wave} requests, {n:,} requests, p95", found, 0.05)
 
 
+@pytest.mark.slow
+def test_long_outages_in_which_few_requests_fail() -> None:
+    """Half of the time one in ten fails, in outages of 200 requests on average: nothing else shows them."""
+    rng, n, found = np.random.default_rng(11), 10_000, []
+    for _ in range(400):
+        length = rng.geometric(1 / 200, 2 * n // 200 + 50)
+        out = np.repeat(np.arange(len(length)) % 2 == rng.integers(2), length)[:n]
+        values = np.where(out & (rng.random(n) < 0.1), np.inf, rng.exponential(1, n))
+        found.append(of_share(values, 1e9, 0.05))
+    check("outages of 200 requests, one in ten fails", found, 0.05, least=0.87)  # README names it
+
+
 @pytest.mark.parametrize(
     ("seconds", "phi"), [(15, 0.5), more(30, 0.5), (60, 0.5), more(60, 0.8), more(120, 0.8)]
 )
